@@ -1,0 +1,1 @@
+"""What a dictionary says about personas through fine-tuning."""

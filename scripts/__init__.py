@@ -1,0 +1,1 @@
+"""Doors: each runs as python -m scripts.NAME from the root."""

@@ -1,0 +1,1 @@
+"""How a dictionary is fitted, and how a model organism is grown."""

@@ -1,0 +1,1 @@
+"""A world with known personas, and language models grown on it."""
