@@ -1,1 +1,31 @@
 """activations -> latents."""
+
+from sae.dictionary.config import (
+    BatchTopKConfig,
+    ReluConfig,
+    SaeConfig,
+    SparsityConfig,
+    TopKConfig,
+    config_to_dict,
+    sae_config_from_dict,
+    sparsity_from_dict,
+)
+from sae.dictionary.initialise import initialise_
+from sae.dictionary.losses import Loss, dictionary_loss
+from sae.dictionary.sae import Sae, SaeOutput
+
+__all__ = [
+    "BatchTopKConfig",
+    "Loss",
+    "ReluConfig",
+    "Sae",
+    "SaeConfig",
+    "SaeOutput",
+    "SparsityConfig",
+    "TopKConfig",
+    "config_to_dict",
+    "dictionary_loss",
+    "initialise_",
+    "sae_config_from_dict",
+    "sparsity_from_dict",
+]

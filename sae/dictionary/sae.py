@@ -1,0 +1,251 @@
+"""activations -> latents -> reconstructions: the sparse autoencoder."""
+
+import copy
+import html
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from sae.dictionary.config import SaeConfig
+from sae.dictionary.sparsity import sparsity_for
+from sae.errors import ConfigError
+
+__all__ = ["Sae", "SaeOutput"]
+
+
+class SaeOutput(NamedTuple):
+    """What one pass through a dictionary gives."""
+
+    z: Float[Tensor, "n d_sae"]
+    """Latent activations, at least 0; unit: activation times the dictionary's `input_scale`."""
+    x_hat: Float[Tensor, "n d_in"]
+    """Reconstructions; unit: activation."""
+    pre: Float[Tensor, "n d_sae"]
+    """Pre-activations, in the unit of `z`."""
+
+
+def unit_rows(n: int, d_in: int, generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+    """Random directions, evenly spread over the sphere.
+
+    Args:
+        n: Number of directions.
+        d_in: Width.
+        generator: Source of the randomness, on the CPU.
+
+    Returns:
+        Rows of norm 1.
+
+    Example:
+        >>> unit_rows(3, 4, torch.Generator().manual_seed(0)).norm(dim=-1).allclose(torch.ones(3))
+        True
+    """
+    return nn.functional.normalize(torch.randn(n, d_in, generator=generator), dim=-1)
+
+
+class Sae(nn.Module):
+    """A sparse autoencoder: `pre = (s x - b_dec) W_enc + b_enc`, `x_hat = (z W_dec + b_dec) / s`.
+
+    Row i of `W_dec` is the direction of latent i. `s`, the buffer `input_scale`, makes training
+    independent of the model's norm (`E ||s x||^2 = d_in`); `folded` moves it into biases and
+    thresholds, after which latents are in activation units. Finished dictionaries are folded.
+    In training mode a BatchTopK dictionary selects over the batch and moves its threshold;
+    `.eval()` makes every token's latents its own.
+
+    A fresh dictionary holds seeded random unit directions, which `initialise_` fits to data.
+    Parameters and buffers are all its state, and all are saved.
+
+    Args:
+        config: Shape and sparsity.
+
+    Example:
+        >>> from sae.dictionary.config import TopKConfig
+        >>> sae = Sae(SaeConfig(d_in=2, d_sae=4, sparsity=TopKConfig(k=1)))
+        >>> sae(torch.ones(3, 2)).x_hat.shape
+        torch.Size([3, 2])
+    """
+
+    input_scale: Float64[Tensor, ""]
+
+    def __init__(self, config: SaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        rows = unit_rows(config.d_sae, config.d_in, torch.Generator().manual_seed(0))
+        self.W_enc = nn.Parameter(rows.T.contiguous())
+        self.W_dec = nn.Parameter(rows.clone())
+        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
+        self.b_dec = nn.Parameter(torch.zeros(config.d_in))
+        self.sparsity = sparsity_for(config.sparsity)
+        self.register_buffer("input_scale", torch.tensor(1.0, dtype=torch.float64))
+
+    def pre_activations(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
+        """What the sparsity acts on: `(s x - b_dec) W_enc + b_enc`.
+
+        Args:
+            x: Residual vectors of real tokens; unit: activation.
+
+        Returns:
+            Pre-activations; unit: activation times `input_scale`.
+        """
+        scaled = self.input_scale * x.to(self.W_enc.dtype)
+        return torch.addmm(self.b_enc, scaled - self.b_dec, self.W_enc)
+
+    def encode(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
+        """Latent activations of `x`.
+
+        Args:
+            x: Residual vectors of real tokens; unit: activation.
+
+        Returns:
+            Latents, at least 0; unit: activation times `input_scale` (1 once folded).
+
+        Raises:
+            InputError: A BatchTopK dictionary outside training has no threshold yet.
+        """
+        return self.sparsity(self.pre_activations(x), self.training)
+
+    def decode(self, z: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_in"]:
+        """Reconstructions from latents: `(z W_dec + b_dec) / s`.
+
+        Args:
+            z: Latents in the unit `encode` gives.
+
+        Returns:
+            Reconstructions; unit: activation.
+        """
+        return torch.addmm(self.b_dec, z, self.W_dec) / self.input_scale
+
+    def decode_nested(self, z: Float[Tensor, "n d_sae"]) -> tuple[Float[Tensor, "n d_in"], ...]:
+        """Reconstructions from each nested prefix of the latents, at the cost of one decoding.
+
+        Args:
+            z: Latents in the unit `encode` gives.
+
+        Returns:
+            One reconstruction for each of `config.prefixes`, then that of all latents.
+
+        Source:
+            Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse
+            autoencoders", arXiv:2503.17547.
+        """
+        if not self.config.prefixes:
+            return (self.decode(z),)
+        running, nested = self.b_dec.expand(len(z), -1), []
+        for start, stop in pairwise((0, *self.config.prefixes, self.config.d_sae)):
+            running = torch.addmm(running, z[:, start:stop], self.W_dec[start:stop])
+            nested.append(running / self.input_scale)
+        return tuple(nested)
+
+    def forward(self, x: Float[Tensor, "n d_in"]) -> SaeOutput:
+        """Latents, reconstruction and pre-activations of `x`.
+
+        Args:
+            x: Residual vectors of real tokens; unit: activation.
+
+        Returns:
+            The three, `x_hat` being `decode(encode(x))`.
+        """
+        pre = self.pre_activations(x)
+        z = self.sparsity(pre, self.training)
+        return SaeOutput(z=z, x_hat=self.decode(z), pre=pre)
+
+    def rescaled(self, input_scale: float) -> "Sae":
+        """An equal dictionary, whose reconstructions are the same, with another `input_scale`.
+
+        Args:
+            input_scale: The scale wanted, finite and above 0.
+
+        Returns:
+            A copy with biases and thresholds times `input_scale / self.input_scale`; its latents
+            are times that too. Directions are untouched.
+
+        Raises:
+            ConfigError: `input_scale` is not a finite number above 0.
+        """
+        if not 0 < input_scale < float("inf"):
+            raise ConfigError(f"input_scale={input_scale}", "no scale", "give a number above 0")
+        twin = copy.deepcopy(self)
+        twin.zero_grad(set_to_none=True)
+        factor = input_scale / self.input_scale.item()
+        with torch.no_grad():
+            twin.b_enc *= factor
+            twin.b_dec *= factor
+            twin.sparsity.scale_(factor)
+            twin.input_scale.fill_(input_scale)
+        return twin
+
+    def folded(self) -> "Sae":
+        """An equal dictionary with `input_scale` 1, whose latents are in activation units.
+
+        Returns:
+            A copy; its latents are this one's divided by `input_scale`.
+        """
+        return self.rescaled(1.0)
+
+    def added(self, n: int, generator: torch.Generator) -> "Sae":
+        """A dictionary with n more latents after these, in random unit directions.
+
+        Old latents keep their index and weights; under TopK and BatchTopK the new ones compete with
+        them. A threshold that has been set stays, with its memory shortened so that it can move.
+
+        Args:
+            n: Number of latents to add, at least 0.
+            generator: Source of the directions, on the CPU.
+
+        Returns:
+            A new dictionary; this one is left alone.
+
+        Raises:
+            ConfigError: n is negative.
+        """
+        if n < 0:
+            raise ConfigError(f"{n} added latents", "a negative number", "give 0 or more")
+        wider = Sae(replace(self.config, d_sae=self.config.d_sae + n)).train(self.training)
+        rows = unit_rows(n, self.config.d_in, generator).to(self.W_dec)
+        with torch.no_grad():
+            wider.W_dec = nn.Parameter(torch.cat([self.W_dec, rows]))
+            wider.W_enc = nn.Parameter(torch.cat([self.W_enc, rows.T], dim=1))
+            wider.b_enc = nn.Parameter(torch.cat([self.b_enc, self.b_enc.new_zeros(n)]))
+            wider.b_dec = nn.Parameter(self.b_dec.clone())
+        wider.sparsity = copy.deepcopy(self.sparsity)
+        wider.input_scale = self.input_scale.clone()
+        if isinstance(n_updates := getattr(wider.sparsity, "n_updates", None), Tensor):
+            n_updates.zero_()
+        return wider
+
+    @torch.no_grad()
+    def normalise_decoder_(self) -> None:
+        """Give every row of `W_dec` norm 1, in place; wanted after every optimiser step."""
+        self.W_dec.copy_(nn.functional.normalize(self.W_dec, dim=-1))
+
+    @torch.no_grad()
+    def remove_parallel_gradient_(self) -> None:
+        """Take from the gradient of `W_dec` what would only change its rows' norms, in place."""
+        if self.W_dec.grad is None:
+            return
+        unit = nn.functional.normalize(self.W_dec, dim=-1)
+        along = (self.W_dec.grad * unit).sum(dim=-1, keepdim=True)
+        self.W_dec.grad -= along * unit
+
+    def _facts(self) -> dict[str, object]:
+        sparsity = {
+            name: value for name, value in vars(self.config.sparsity).items() if name != "kind"
+        }
+        facts: dict[str, object] = {"d_in": self.config.d_in, "d_sae": self.config.d_sae}
+        facts |= {"sparsity": self.config.sparsity.kind} | sparsity
+        if self.config.prefixes:
+            facts["prefixes"] = self.config.prefixes
+        return facts | {"input_scale": f"{self.input_scale.item():.6g}"}
+
+    def __repr__(self) -> str:
+        return f"Sae({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>Sae</caption><tbody>{rows}</tbody></table>"
