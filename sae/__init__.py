@@ -1,3 +1,17 @@
 """What a sparse dictionary is, and what feeds it."""
 
+from sae.dictionary import BatchTopKConfig, ReluConfig, Sae, SaeConfig, TopKConfig
+from sae.formats import read, write
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BatchTopKConfig",
+    "ReluConfig",
+    "Sae",
+    "SaeConfig",
+    "TopKConfig",
+    "__version__",
+    "read",
+    "write",
+]
