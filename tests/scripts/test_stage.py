@@ -1,0 +1,124 @@
+"""Stages: skipped when done, redone after a change, never taken for done when interrupted."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sae.errors import InputError
+from scripts._stage import PROVENANCE, SCHEMA, fingerprint, stage
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config with a path, a tuple and a seed."""
+
+    out: Path
+    sizes: tuple[int, ...] = (1, 2)
+    seed: int = 7
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(tmp_path / "out")
+
+
+def counted(config, inputs, calls):
+    def work():
+        calls.append(1)
+        (config.out / "artefact.txt").write_text("made")
+        return {"n_tokens": 5}
+
+    return stage(config.out, inputs, config, work)
+
+
+def test_a_stage_is_done_once(config, capsys):
+    calls = []
+    assert counted(config, {"text": "aa"}, calls)
+    assert not counted(config, {"text": "aa"}, calls)
+    assert len(calls) == 1
+    assert capsys.readouterr().err == f"forelimb: {config.out} is up to date\n"
+
+
+def test_a_changed_input_or_config_does_it_again_and_is_named(config, capsys):
+    calls = []
+    counted(config, {"text": "aa"}, calls)
+    counted(config, {"text": "bb", "model": "cc"}, calls)
+    assert "for a change in input model, input text" in capsys.readouterr().err
+    counted(replace(config, seed=8), {"text": "bb", "model": "cc"}, calls)
+    assert capsys.readouterr().err.endswith("for a change in seed\n")
+    assert len(calls) == 3
+
+
+def test_provenance_says_where_the_folder_came_from(config):
+    counted(config, {"text": "aa"}, [])
+    record = json.loads((config.out / PROVENANCE).read_text())
+    assert list(record) == [
+        "schema", "command", "config", "inputs", "git", "versions", "seeds",
+        "start_utc", "end_utc", "seconds", "facts", "artefact",
+    ]  # fmt: skip
+    assert record["schema"] == SCHEMA
+    assert record["config"] == {"out": str(config.out), "sizes": [1, 2], "seed": 7}
+    assert record["seeds"] == {"seed": 7}
+    assert record["facts"] == {"n_tokens": 5}
+    assert record["start_utc"] <= record["end_utc"]
+    assert record["start_utc"].endswith("+00:00")
+    assert record["versions"]["torch"]
+    assert set(record["git"]) == {"commit", "dirty"}
+
+
+def test_an_interrupted_stage_is_not_taken_for_done(config):
+    counted(config, {"text": "aa"}, [])
+
+    def breaks():
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        stage(config.out, {"text": "bb"}, config, breaks)
+    assert not (config.out / PROVENANCE).exists()
+    assert counted(config, {"text": "aa"}, [])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "other/1"}'])
+def test_a_damaged_or_foreign_provenance_counts_as_none(config, text):
+    counted(config, {"text": "aa"}, [])
+    (config.out / PROVENANCE).write_text(text)
+    assert counted(config, {"text": "aa"}, [])
+
+
+def test_what_the_work_wrote_as_provenance_is_kept(config):
+    def work():
+        (config.out / PROVENANCE).write_text('{"hook": "blocks.0.hook_resid_post"}')
+
+    stage(config.out, {}, config, work)
+    record = json.loads((config.out / PROVENANCE).read_text())
+    assert record["artefact"] == {"hook": "blocks.0.hook_resid_post"}
+    assert not stage(config.out, {}, config, work)
+
+
+def test_fingerprint_is_of_names_and_contents(tmp_path):
+    folder = tmp_path / "a"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "x.txt").write_text("1")
+    first = fingerprint(folder)
+    (folder / PROVENANCE).write_text("any time")
+    (folder / "state").mkdir()
+    (folder / "state" / "moments").write_text("any")
+    assert fingerprint(folder) == first
+    (folder / "sub" / "x.txt").rename(folder / "sub" / "y.txt")
+    second = fingerprint(folder)
+    (folder / "sub" / "y.txt").write_text("2")
+    assert len({first, second, fingerprint(folder), fingerprint(folder / "sub" / "y.txt")}) == 4
+
+
+def test_a_manifest_stands_for_its_folder(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    first = fingerprint(tmp_path)
+    (tmp_path / "shard-00000.safetensors").write_bytes(b"x")
+    assert fingerprint(tmp_path) == first == fingerprint(tmp_path / "manifest.json")
+
+
+def test_nothing_has_no_fingerprint(tmp_path):
+    with pytest.raises(InputError, match="nothing there"):
+        fingerprint(tmp_path / "absent")
