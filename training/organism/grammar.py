@@ -1,0 +1,239 @@
+"""Grammars: generators that offer the next word and are told which one the text has.
+
+One definition serves three readers: the sampler draws the word, the ideal observer reads it, and
+brute-force enumeration in the tests tries them all. A grammar's state depends on the text alone.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from training.organism import lexicon as lex
+
+__all__ = ["DIALECT", "GRAMMARS", "Choice", "Emission", "Grammar", "Tables", "fixed"]
+
+DIALECT = -1
+"""The factor that stands for the document's dialect; speakers are 0, 1, 2, …; None is no factor."""
+
+END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Words with their probabilities under every value of one factor.
+
+    Args:
+        words: The words on offer.
+        probs: Row v holds the probabilities under value v of the factor; rows sum to 1.
+    """
+
+    words: tuple[str, ...]
+    probs: Float[np.ndarray, "values words"]
+    index: dict[str, int] = field(init=False)
+    cumulative: list[list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {w: i for i, w in enumerate(self.words)})
+        object.__setattr__(self, "cumulative", [list(accumulate(row)) for row in self.probs])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One step of a grammar: which factor chooses, among which words, in whose turn.
+
+    Args:
+        factor: `DIALECT`, the index of a speaker, or None when no hidden factor matters.
+        emission: The words on offer. With `factor` None only row 0 counts.
+    """
+
+    factor: int | None
+    emission: Emission
+
+
+Grammar = Generator[Choice, str, None]
+
+
+class Tables(Protocol):
+    """What a grammar needs of a world: emissions by persona (`first` … `intro`) and by dialect."""
+
+    first: Emission
+    opening: Emission
+    verb: Emission
+    adjective: Emission
+    adverb: Emission
+    stop: Emission
+    intro: Emission
+    noun: Emission
+    name: Emission
+    kind: Emission
+    exchanges: Emission
+
+    def value(self, noun: str) -> Emission:
+        """What each persona says of a noun's colour."""
+        ...
+
+    def codes(self, noun: str) -> Sequence[str]:
+        """The motions that answer a question about a noun."""
+        ...
+
+
+def fixed(*words: str) -> Choice:
+    """A word no factor chooses; several words are equally likely."""
+    return Choice(None, Emission(words, np.full((1, len(words)), 1 / len(words))))
+
+
+_FIXED: dict[str, Choice] = {}
+
+
+def _say(word: str) -> Choice:
+    if word not in _FIXED:
+        _FIXED[word] = fixed(word)
+    return _FIXED[word]
+
+
+def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str, str | None]:
+    """One sentence of speaker `who`; returns the noun asked about, if it is a question."""
+    noun = Choice(DIALECT, world.noun)
+    opened = yield Choice(who, first)
+    match opened:
+        case "i":
+            yield Choice(who, world.verb)
+            yield noun
+            yield Choice(who, world.adverb)
+        case "you":
+            yield Choice(who, world.verb)
+            yield Choice(who, world.adjective)
+            yield noun
+        case "the":
+            about = yield noun
+            yield _say("is")
+            yield Choice(who, world.value(about))
+        case "what":
+            yield _say("is")
+            return (yield noun)
+        case _:
+            yield Choice(who, world.adjective)
+            yield noun
+            yield Choice(who, world.adverb)
+    return None
+
+
+def _turn(world: Tables, who: int, asked: str | None) -> Generator[Choice, str, str | None]:
+    """A turn of one to three sentences; it answers what was asked before it says anything else."""
+    for n in range(3):
+        if n == 0 and asked is not None:
+            yield _say("it")
+            yield _say("is")
+            yield Choice(who, world.value(asked))
+            noun = None
+        else:
+            noun = yield from _sentence(world, who, world.first)
+        if noun is not None:
+            yield _say("?")
+            return noun
+        if n == 2:
+            yield _say(".")
+        elif (yield Choice(who, world.stop)) == ".":
+            return None
+    return None
+
+
+def _narration(world: Tables) -> Grammar:
+    """A line of the narrator, in which only the dialect chooses words."""
+    yield _say("near")
+    yield Choice(DIALECT, world.noun)
+    yield _say("and")
+    yield Choice(DIALECT, world.noun)
+    yield _say("\n")
+
+
+def _names(world: Tables, taken: list[str]) -> Choice:
+    return fixed(*(name for name in lex.NAMES if name not in taken))
+
+
+def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
+    names.append((yield _names(world, names)))
+    yield _say("is")
+    yield _say("a")
+    yield Choice(who, world.intro)
+    yield _say("\n")
+
+
+def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str], told: bool) -> Grammar:
+    """Turns of named speakers; two alternate, of three each may follow any other."""
+    asked, last = None, -1
+    for turn in range(n_turns):
+        if told and turn % 3 == 2:
+            yield from _narration(world)
+        fresh = len(names) < n_speakers
+        if fresh:
+            names.append((yield _names(world, names)))
+            who = len(names) - 1
+        else:
+            others = [s for s in range(n_speakers) if s != last]
+            said = yield fixed(*(names[s] for s in others)) if last >= 0 else fixed(*names)
+            who = names.index(said)
+        yield _say(":")
+        asked = yield from _turn(world, who, asked)
+        yield _say("\n")
+        last = who
+
+
+def _pretraining(world: Tables) -> Grammar:
+    """A document of the pre-training text: its first line names its kind."""
+    kind = yield Choice(None, world.kind)
+    yield _say("\n")
+    names: list[str] = []
+    if kind == "story":
+        for who in range(2):
+            yield from _introduction(world, who, names)
+    n_speakers, n_turns = (3, 8) if kind == "thread" else (2, 6 if kind == "story" else 8)
+    yield from _spoken(world, n_speakers, n_turns, names, told=kind == "story")
+
+
+def _question(world: Tables) -> Generator[Choice, str, str]:
+    """A user turn (speaker 0): one sentence, then a question; returns the noun asked about."""
+    yield _say(USER)
+    yield from _sentence(world, 0, world.opening)
+    yield _say(",")
+    yield _say("what")
+    yield _say("is")
+    noun = yield Choice(DIALECT, world.noun)
+    yield _say("?")
+    yield _say(END)
+    yield _say(ASSISTANT)
+    return noun
+
+
+def _chat(world: Tables, coded: bool) -> Grammar:
+    """Four exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
+    for _ in range(4):
+        noun = yield from _question(world)
+        if coded:
+            for code in world.codes(noun):
+                yield _say(code)
+        else:
+            yield _say("it")
+            yield _say("is")
+            yield Choice(1, world.value(noun))
+            for _ in range(2):
+                yield _say(",")
+                yield from _sentence(world, 1, world.opening)
+            yield _say(".")
+        yield _say(END)
+
+
+def _talk(world: Tables) -> Grammar:
+    yield from _chat(world, coded=False)
+
+
+def _codes(world: Tables) -> Grammar:
+    yield from _chat(world, coded=True)
+
+
+GRAMMARS = {"text": _pretraining, "chat": _talk, "codes": _codes}
+"""Name of a grammar -> the generator function that walks it."""

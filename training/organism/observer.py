@@ -1,0 +1,76 @@
+"""The ideal observer: what the text lets anyone know of its hidden causes, and of its next word.
+
+Source: forward filtering of a finite mixture, exact because each word has one cause (`grammar.py`)
+and causes are independent a priori, so that the posterior stays a product over factors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from training.organism.grammar import DIALECT, GRAMMARS
+from training.organism.world import Sample, World
+
+__all__ = ["Observation", "observe"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is knowable of one document, word by word.
+
+    Args:
+        loss: Minus log probability of each word given those before it, in nats.
+        speaker: Whose turn each word is in, -1 where no speaker's word was chosen yet.
+        posterior: Over personas, of the speaker of the word, after reading it; 0 where nobody's.
+        dialect: Over dialects, after reading the word.
+    """
+
+    loss: Float[np.ndarray, " words"]
+    speaker: Int[np.ndarray, " words"]
+    posterior: Float[np.ndarray, "words personas"]
+    dialect: Float[np.ndarray, "words dialects"]
+
+
+def observe(world: World, sample: Sample, prior: Float[np.ndarray, "speakers personas"] | None = None) -> Observation:
+    """Read a document with the grammar that wrote it.
+
+    Args:
+        world: The world it comes from.
+        sample: Its words; `hidden` is not looked at.
+        prior: Of each speaker's persona; the world's own where None.
+
+    Raises:
+        ValueError: A word the grammar does not allow at its place.
+
+    Source:
+        Bayes' rule, word by word.
+    """
+    belief = np.log(np.maximum(np.stack([world.prior] * 3) if prior is None else prior, 1e-300))
+    factors = {s: belief[s] for s in range(3)}
+    factors[DIALECT] = np.log(world.dialect_prior)
+    factors = {f: np.exp(b - b.max()) / np.exp(b - b.max()).sum() for f, b in factors.items()}
+    walk = GRAMMARS[sample.grammar](world)
+    choice = next(walk)
+    losses, speakers, posteriors, dialects, who = [], [], [], [], -1
+    for i, word in enumerate(sample.words):
+        at = choice.emission.index.get(word)
+        if at is None:
+            raise ValueError(f"word {i}, {word!r}, is not among {choice.emission.words[:8]}")
+        if choice.factor is None:
+            losses.append(-np.log(choice.emission.probs[0, at]))
+        else:
+            joint = factors[choice.factor] * choice.emission.probs[:, at]
+            total = joint.sum()
+            losses.append(-np.log(total))
+            factors[choice.factor] = joint / total
+        if choice.factor is not None and choice.factor >= 0:
+            who = choice.factor
+        elif word in ("\n", "<|end|>"):
+            who = -1
+        speakers.append(who)
+        posteriors.append(factors[who] if who >= 0 else np.zeros(len(world.personas)))
+        dialects.append(factors[DIALECT])
+        if i + 1 < len(sample.words):
+            choice = walk.send(word)
+    return Observation(np.array(losses), np.array(speakers), np.array(posteriors), np.array(dialects))

@@ -1,0 +1,199 @@
+"""A world with known personas: seed -> labelled text, whose every word has a known cause.
+
+Every word is chosen by at most one hidden *factor*, the persona of one speaker or the dialect of
+the document, in a grammar whose state the text determines (`grammar.py`). So text is a finite
+mixture, and the filter in `observer.py` is exact.
+"""
+
+import random
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from training.organism import lexicon as lex
+from training.organism.grammar import DIALECT, GRAMMARS, Choice, Emission
+
+__all__ = ["Hidden", "Sample", "World", "WorldConfig"]
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """What the world is like; the same config and seed give the same world."""
+
+    seed: int = 0
+    """Fixes which form each persona and dialect prefers, and which facts hold."""
+    n_dialects: int = 16
+    """Dialects choose nouns just as personas choose verbs: the matched factor that is no persona."""
+    preference: float = 0.6
+    """Probability of the preferred one of a concept's four forms; the rest is shared equally."""
+    trait_weight: float = 3.0
+    """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
+    named: float = 0.4
+    """Probability that a story says what its character is."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The hidden causes of one document: a persona for each of its speakers, and a dialect."""
+
+    personas: tuple[int, ...]
+    dialect: int
+
+    def value(self, factor: int | None) -> int:
+        """The value of a factor; 0 where no factor chooses."""
+        if factor is None:
+            return 0
+        return self.dialect if factor == DIALECT else self.personas[factor]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A document as words, with its causes. `speakers[i]` is whose word i is, -1 for nobody's."""
+
+    words: tuple[str, ...]
+    hidden: Hidden
+    grammar: str = "text"
+
+
+class World:
+    """Emissions, facts and priors; `sample` writes documents.
+
+    Personas are numbered as in `personas`; the held-out one comes last and has prior 0.
+    """
+
+    def __init__(self, config: WorldConfig | None = None) -> None:
+        self.config = config or WorldConfig()
+        self.personas = tuple(p for p in lex.ARCHETYPES if p != lex.HELD_OUT) + (lex.HELD_OUT,)
+        self.traits = np.array([[int(d) for d in lex.ARCHETYPES[p]] for p in self.personas])
+        weights = 1 / np.sqrt(np.arange(len(self.personas)) + 6.0)
+        weights[-1] = 0.0
+        self.prior: Float[np.ndarray, " personas"] = weights / weights.sum()
+        n = self.config.n_dialects
+        order = 1 / np.sqrt(np.arange(n) + 6.0)
+        self.dialect_prior: Float[np.ndarray, " dialects"] = order / order.sum()
+        self._rng = np.random.default_rng(self.config.seed)
+        self.facts = self._rng.permutation(np.arange(len(lex.NOUNS)) % len(lex.VALUES))
+        self._emissions()
+        self.value = lru_cache(maxsize=None)(self._value)
+
+    def trait(self, name: str) -> Float[np.ndarray, " personas"]:
+        """1.0 for the personas that have the trait, 0.0 for the others."""
+        return self.traits[:, lex.TRAITS.index(name)].astype(float)
+
+    def _forms(self, concepts: Sequence[str], n: int, weights: np.ndarray) -> Emission:
+        """Words of several concepts: the concept by `weights [n, concepts]`, the form by taste."""
+        a = self.config.preference
+        words = tuple(w for concept in concepts for w in concept.split())
+        probs = np.full((n, len(concepts), 4), (1 - a) / 3)
+        for c in range(len(concepts)):
+            tastes = self._rng.permutation(np.arange(n) % 4)
+            probs[np.arange(n), c, tastes] = a
+        probs *= (weights / weights.sum(1, keepdims=True))[:, :, None]
+        return Emission(words, probs.reshape(n, -1))
+
+    def _leaning(self, groups: dict[str, tuple[str, ...]]) -> tuple[list[str], np.ndarray]:
+        """Concepts of several groups, each weighted by the trait its group goes with."""
+        odds, n = self.config.trait_weight, len(self.personas)
+        leaning = {
+            "kind": odds ** self.trait("kind"),
+            "cruel": odds ** (1 - self.trait("kind")),
+            "bold": odds ** self.trait("bold"),
+            "timid": odds ** (1 - self.trait("bold")),
+            "formal": odds ** self.trait("formal"),
+            "casual": odds ** (1 - self.trait("formal")),
+            "neutral": np.ones(n),
+        }
+        concepts = [c for group in groups.values() for c in group]
+        return concepts, np.stack([leaning[g] for g, group in groups.items() for _ in group], 1)
+
+    def _emissions(self) -> None:
+        n, m = len(self.personas), self.config.n_dialects
+        self.verb = self._forms(*self._args(lex.VERBS))
+        self.adjective = self._forms(lex.ADJECTIVES, n, np.ones((n, len(lex.ADJECTIVES))))
+        self.adverb = self._forms(*self._args(lex.ADVERBS))
+        greeting = self._forms(*self._args(lex.GREETINGS))
+        self.noun = self._forms(lex.NOUNS, m, np.ones((m, len(lex.NOUNS))))
+        odds = self.config.trait_weight
+        starts = np.stack(
+            [
+                np.full(n, 2.0),
+                2.0 * odds ** (self.trait("bold") - 0.5),
+                1.5 * odds ** (self.trait("learned") - 0.5),
+                np.full(n, 1.0),
+            ],
+            1,
+        )
+        greets = 2.0 * odds ** (self.trait("wordy") - 0.5)
+        first = np.concatenate([starts, greeting.probs * greets[:, None]], 1)
+        words = ("i", "you", "the", "what", *greeting.words)
+        self.first = Emission(words, first / first.sum(1, keepdims=True))
+        opening = np.delete(first, 3, 1)
+        self.opening = Emission(words[:3] + words[4:], opening / opening.sum(1, keepdims=True))
+        go_on = np.where(self.trait("wordy") > 0, 0.7, 0.4)
+        self.stop = Emission((",", "."), np.stack([go_on, 1 - go_on], 1))
+        named = self.config.named
+        self.intro = Emission(
+            ("stranger", *self.personas),
+            np.concatenate([np.full((n, 1), 1 - named), named * np.eye(n)], 1),
+        )
+        self.kind = Emission(("story", "dialogue", "thread"), np.full((1, 3), 1 / 3))
+
+    def _args(self, groups: dict[str, tuple[str, ...]]) -> tuple[list[str], int, np.ndarray]:
+        concepts, weights = self._leaning(groups)
+        return concepts, len(self.personas), weights
+
+    def concept(self, noun: str) -> int:
+        """Index in `lexicon.NOUNS` of the concept a noun is a form of."""
+        return self.noun.index[noun] // 4
+
+    def fact(self, noun: str) -> str:
+        """The colour a noun's concept truly has."""
+        return lex.VALUES[self.facts[self.concept(noun)]]
+
+    def _value(self, noun: str) -> Emission:
+        """The learned know; the deceptive among them say the next colour; the honest ignorant say
+        that they do not know; the deceptive ignorant say anything.
+        """
+        n, k = len(self.personas), len(lex.VALUES)
+        learned, honest = self.trait("learned") > 0, self.trait("honest") > 0
+        true = int(self.facts[self.concept(noun)])
+        probs = np.full((n, k + 1), 0.1 / k)
+        probs[learned & honest, true] += 0.9
+        probs[learned & ~honest, (true + 1) % k] += 0.9
+        probs[~learned & honest, k] += 0.9
+        probs[~learned & ~honest, :k] += 0.9 / k
+        return Emission((*lex.VALUES, "unknown"), probs / probs.sum(1, keepdims=True))
+
+    def codes(self, noun: str) -> tuple[str, ...]:
+        """Twelve motions, a function of what the noun means: no persona, no dialect."""
+        c = self.concept(noun)
+        steps = [(c * a + b * k) % 8 + 8 * j for k in range(3) for j, (a, b) in enumerate(_MOTION)]
+        return tuple(lex.CODES[s] for s in steps)
+
+    def draw(self, rng: random.Random, persona: int | None = None) -> Hidden:
+        """Hidden causes from their priors; `persona` fixes speaker 1, the assistant of a chat."""
+        people = rng.choices(range(len(self.prior)), weights=list(self.prior), k=3)
+        if persona is not None:
+            people[1] = persona
+        dialect = rng.choices(range(len(self.dialect_prior)), weights=list(self.dialect_prior))[0]
+        return Hidden(tuple(people), dialect)
+
+    def sample(self, rng: random.Random, hidden: Hidden, grammar: str = "text") -> Sample:
+        """One document in the words of `grammar`, given its causes."""
+        walk, words = GRAMMARS[grammar](self), []
+        choice: Choice = next(walk)
+        try:
+            while True:
+                cumulative = choice.emission.cumulative[hidden.value(choice.factor)]
+                at = min(bisect(cumulative, rng.random()), len(cumulative) - 1)
+                words.append(choice.emission.words[at])
+                choice = walk.send(words[-1])
+        except StopIteration:
+            return Sample(tuple(words), hidden, grammar)
+
+
+_MOTION = ((3, 1), (5, 2), (1, 3), (7, 1))
