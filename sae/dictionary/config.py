@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from sae.errors import ConfigError
@@ -20,28 +20,17 @@ __all__ = [
 ]
 
 
-def _require_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    bounds = f"an integer of at least {low}" + ("" if high is None else f" and at most {high}")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}", f"a {type(value).__name__}", f"give {bounds}")
+def _require_int(name: str, value: int, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
-        raise ConfigError(f"{name}={value}", "a number out of range", f"give {bounds}")
+        do = f"give an integer of at least {low}" + ("" if high is None else f" and at most {high}")
+        raise ConfigError(f"{name}={value}", "a number out of range", do)
 
 
-def _require_float(name: str, value: object, low: float, high: float = math.inf) -> None:
-    bounds = f"a finite number of at least {low:g}"
-    bounds += f" and below {high:g}" if high < math.inf else ""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}", f"a {type(value).__name__}", f"give {bounds}")
+def _require_float(name: str, value: float, low: float, high: float = math.inf) -> None:
     if not low <= value < high:
-        raise ConfigError(f"{name}={value}", "a number out of range", f"give {bounds}")
-
-
-def _require_kind(config: "SparsityConfig") -> None:
-    own = kind_of(type(config))
-    if config.kind != own:
-        found = f"{type(config).__name__}, whose kind is {own!r}"
-        raise ConfigError(f"kind={config.kind!r}", found, "leave kind out, or use its own config")
+        do = f"give a finite number of at least {low:g}"
+        do += f" and below {high:g}" if high < math.inf else ""
+        raise ConfigError(f"{name}={value}", "a number out of range", do)
 
 
 @dataclass(frozen=True)
@@ -57,9 +46,7 @@ class ReluConfig:
     """The tag that files and command lines spell out."""
 
     def __post_init__(self) -> None:
-        _require_kind(self)
         _require_float("l1", self.l1, 0.0)
-        object.__setattr__(self, "l1", float(self.l1))
 
     @property
     def l0_bound(self) -> float | None:
@@ -80,7 +67,6 @@ class TopKConfig:
     """The tag that files and command lines spell out."""
 
     def __post_init__(self) -> None:
-        _require_kind(self)
         _require_int("k", self.k, 1)
 
     @property
@@ -107,10 +93,8 @@ class BatchTopKConfig:
     """The tag that files and command lines spell out."""
 
     def __post_init__(self) -> None:
-        _require_kind(self)
         _require_int("k", self.k, 1)
         _require_float("threshold_beta", self.threshold_beta, 0.0, 1.0)
-        object.__setattr__(self, "threshold_beta", float(self.threshold_beta))
 
     @property
     def l0_bound(self) -> float | None:
@@ -137,18 +121,14 @@ class SaeConfig:
     """Number of latents."""
     sparsity: SparsityConfig
     """How pre-activations become latents."""
-    prefixes: tuple[int, ...] = field(default=())
+    prefixes: tuple[int, ...] = ()
     """Sizes of nested Matryoshka dictionaries, rising, below d_sae; the whole always counts."""
 
     def __post_init__(self) -> None:
         _require_int("d_in", self.d_in, 1)
         _require_int("d_sae", self.d_sae, 1)
-        if not isinstance(self.sparsity, get_args(SparsityConfig)):
-            found = f"a {type(self.sparsity).__name__}"
-            raise ConfigError("sparsity", found, "give one of the sparsity configs")
         if self.sparsity.l0_bound is not None:
             _require_int("k", getattr(self.sparsity, "k", 1), 1, self.d_sae)
-        object.__setattr__(self, "prefixes", tuple(self.prefixes))
         low = 1
         for prefix in self.prefixes:
             _require_int("prefixes: each", prefix, low, self.d_sae - 1)
@@ -176,6 +156,16 @@ def _nearest(word: object, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(known)}"
 
 
+def _number(name: str, value: Any, wanted: object) -> Any:
+    if wanted not in (int, float):
+        return value
+    right = isinstance(value, int) or (wanted is float and isinstance(value, float))
+    if not right or isinstance(value, bool):
+        kind = "an integer" if wanted is int else "a number"
+        raise ConfigError(f"{name}={value!r}", f"a {type(value).__name__}", f"give {kind}")
+    return float(value) if wanted is float else value
+
+
 def _fields_of(cls: type, raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ConfigError(where, f"a {type(raw).__name__}", "give a mapping of keys to values")
@@ -187,20 +177,22 @@ def _fields_of(cls: type, raw: object, where: str) -> dict[str, Any]:
     for key in needed:
         if key not in raw:
             raise ConfigError(f"{where}: {key}", "no value", f"give {', '.join(needed)}")
-    return dict(raw)
+    types = {each.name: each.type for each in fields(cls)}
+    return {key: _number(key, value, types[key]) for key, value in raw.items()}
 
 
-def sparsity_from_dict(raw: Mapping[str, object]) -> SparsityConfig:
+def sparsity_from_dict(raw: object) -> SparsityConfig:
     """The sparsity config that a mapping from YAML, JSON or a command line describes.
 
     Args:
-        raw: Keys and values; `kind` is required and alone decides which config it is.
+        raw: A mapping; its `kind` is required and alone decides which config it is.
 
     Returns:
         The config, checked.
 
     Raises:
-        ConfigError: `kind` is missing or unknown, or a key is unknown, missing or out of range.
+        ConfigError: `kind` is missing or unknown, or a key is unknown, missing, of the wrong type
+            or out of range.
 
     Example:
         >>> sparsity_from_dict({"kind": "topk", "k": 32})
@@ -218,11 +210,11 @@ def sparsity_from_dict(raw: Mapping[str, object]) -> SparsityConfig:
     return chosen(**_fields_of(chosen, raw, f"sparsity of kind {raw['kind']!r}"))
 
 
-def sae_config_from_dict(raw: Mapping[str, object]) -> SaeConfig:
+def sae_config_from_dict(raw: object) -> SaeConfig:
     """The `SaeConfig` that a mapping from YAML, JSON or a file header describes.
 
     Args:
-        raw: Keys and values, `sparsity` being a mapping with a `kind`.
+        raw: A mapping, in which `sparsity` is one with a `kind`.
 
     Returns:
         The config, checked.
@@ -242,7 +234,7 @@ def sae_config_from_dict(raw: Mapping[str, object]) -> SaeConfig:
         d_in=values["d_in"],
         d_sae=values["d_sae"],
         sparsity=sparsity_from_dict(values["sparsity"]),
-        prefixes=tuple(prefixes),
+        prefixes=tuple(_number("prefixes: each", each, int) for each in prefixes),
     )
 
 

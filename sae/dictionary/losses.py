@@ -163,6 +163,13 @@ def dictionary_loss(
 
     Returns:
         The loss, and the pass it came from.
+
+    Example:
+        >>> from sae.dictionary.config import SaeConfig, TopKConfig
+        >>> sae = Sae(SaeConfig(d_in=4, d_sae=8, sparsity=TopKConfig(k=2)))
+        >>> loss, output = dictionary_loss(sae, torch.ones(3, 4))
+        >>> list(loss.terms), output.z.shape
+        (['reconstruction'], torch.Size([3, 8]))
     """
     pre = sae.pre_activations(x)
     z = sae.sparsity(pre, sae.training)

@@ -95,9 +95,6 @@ def fvu_compute(sums: FvuSums) -> float:
     Raises:
         InputError: Fewer than two tokens, or no variance to explain.
 
-    Source:
-        Gao et al. 2024, arXiv:2406.04093 (there "normalised MSE"), as there.
-
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
         >>> fvu_compute(fvu_update(x, x.mean(0).expand_as(x)))
@@ -155,13 +152,10 @@ def l0_compute(sums: FireSums) -> float:
 
 
 def fire_rate_compute(sums: FireSums) -> Float64[Tensor, " d_sae"]:
-    """Share of tokens on which each latent fires.
+    """Share of tokens on which each latent fires, in [0, 1].
 
     Args:
         sums: From `fire_rate_update`, added up.
-
-    Returns:
-        In [0, 1]; 0 for a latent that fired on none of these tokens.
 
     Raises:
         InputError: No tokens.
@@ -196,14 +190,11 @@ def dead_update(
 def dead_compute(
     n_tokens_since_fired: Int64[Tensor, " d_sae"], dead_after_tokens: int
 ) -> Bool[Tensor, " d_sae"]:
-    """Which latents have fired on none of the last `dead_after_tokens` tokens.
+    """True for a dead latent: one that fired on none of the last `dead_after_tokens` tokens.
 
     Args:
         n_tokens_since_fired: From `dead_update`.
         dead_after_tokens: Tokens of silence after which a latent is dead, at least 1.
-
-    Returns:
-        True for a dead latent.
 
     Example:
         >>> n = dead_update(torch.tensor([0, 0]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))

@@ -38,6 +38,7 @@ META_KEYS = (
 )
 """What a dictionary says of itself: null where the writer left it out; other keys are kept too."""
 _OWN_KEYS = ("schema", "config", "units", "is_folded", "trained_input_scale", "sha256")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def write(directory: str | Path, sae: Sae, meta: Mapping[str, Any]) -> Path:
@@ -55,6 +56,14 @@ def write(directory: str | Path, sae: Sae, meta: Mapping[str, Any]) -> Path:
     Raises:
         ConfigError: A name in `meta` belongs to the format, or a value is not JSON.
         NumericalError: A weight is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from sae.dictionary.config import TopKConfig
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = write(folder, Sae(SaeConfig(2, 4, TopKConfig(k=1))), {"model": "tiny"})
+        ...     read(folder)[1]["model"]
+        'tiny'
     """
     folder = Path(directory)
     known = dict.fromkeys(META_KEYS) | _checked_meta(meta)
@@ -101,11 +110,7 @@ def read(path: str | Path) -> tuple[Sae, dict[str, Any]]:
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
     _require_digest(file, header, tensors)
-    return _filled(file, Sae(config), tensors), {
-        name: json.loads(text)
-        for name, text in sorted(header.items())
-        if name not in ("schema", "config", "sha256")
-    }
+    return _filled(file, Sae(config), tensors), _told(file, header)
 
 
 def _damaged(file: Path, found: str) -> InputError:
@@ -182,6 +187,14 @@ def _require_digest(file: Path, header: Mapping[str, str], tensors: Mapping[str,
         raise _damaged(file, "content that does not match its own sha256")
 
 
+def _told(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    own = ("schema", "config", "sha256")
+    try:
+        return {name: json.loads(header[name]) for name in sorted(header) if name not in own}
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, f"a header that is not JSON ({error})") from error
+
+
 def _filled(file: Path, sae: Sae, tensors: Mapping[str, Tensor]) -> Sae:
     wanted = {name: tuple(each.shape) for name, each in sae.state_dict().items()}
     given = {name: tuple(each.shape) for name, each in tensors.items()}
@@ -189,9 +202,14 @@ def _filled(file: Path, sae: Sae, tensors: Mapping[str, Tensor]) -> Sae:
         if wanted.get(name) != given.get(name):
             found = f"{name} of shape {given.get(name)}, where its config says {wanted.get(name)}"
             raise _damaged(file, found)
-        if tensors[name].is_floating_point() != sae.state_dict()[name].is_floating_point():
+        fresh = sae.state_dict()[name].dtype
+        if tensors[name].dtype not in (_FLOATS if fresh.is_floating_point else (fresh,)):
             raise _damaged(file, f"{name} of type {tensors[name].dtype}")
         if not tensors[name].isfinite().all():
             raise _damaged(file, f"{name} with values that are not finite")
     sae.load_state_dict(dict(tensors), assign=True)
+    if len(types := {each.dtype for each in sae.parameters()}) > 1:
+        raise _damaged(file, f"parameters of different types: {sorted(map(str, types))}")
+    if sae.input_scale != 1:
+        raise _damaged(file, f"input_scale {sae.input_scale.item():g}, so not folded")
     return sae.eval()

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from sae.dictionary import ReluConfig, Sae, SaeConfig, TopKConfig, dictionary_loss, initialise_
+from sae.dictionary.losses import Loss, auxiliary, l1, reconstruction
+from sae.errors import ConfigError
+
+X = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+
+
+def test_total_is_the_weighted_sum():
+    loss = Loss({"a": torch.tensor(2.0), "b": torch.tensor(3.0)}, {"a": 1.0, "b": 0.5})
+    assert loss.total.item() == 3.5
+    assert loss.reweighted("b", 0.0).total.item() == 2.0
+    assert loss.total.item() == 3.5
+
+
+def test_terms_and_weights_must_match():
+    with pytest.raises(ConfigError, match="terms \\['a'\\] and weights \\['b'\\]"):
+        Loss({"a": torch.tensor(1.0)}, {"b": 1.0})
+    with pytest.raises(ConfigError, match="no such term; do: use a"):
+        Loss({"a": torch.tensor(1.0)}, {"a": 1.0}).reweighted("b", 0.0)
+
+
+def test_reconstruction_by_hand():
+    # squared errors 1 and 9 over d_in = 2, mean over two tokens: 2.5; perfect: 0
+    assert reconstruction(X, [torch.zeros(2, 2)]).item() == 2.5
+    assert reconstruction(X, [torch.zeros(2, 2), X]).item() == 1.25
+
+
+def test_l1_weighs_by_decoder_norm():
+    z, directions = torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    assert l1(z, directions).item() == pytest.approx(5 / 2**0.5)
+
+
+def test_auxiliary_uses_the_largest_dead_latents():
+    pre = torch.tensor([[9.0, 2.0, 1.0]])
+    directions = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    dead = torch.tensor([False, True, True])
+    error = torch.tensor([[2.0, 1.0]])
+    # one dead latent gives [2, 0] and misses 1, both give [2, 1], and there are no more than two
+    assert auxiliary(error, pre, directions, dead, k_aux=1).item() == 0.5
+    assert auxiliary(error, pre, directions, dead, k_aux=2).item() == 0.0
+    assert auxiliary(error, pre, directions, dead, k_aux=9).item() == 0.0
+
+
+def test_auxiliary_teaches_dead_latents_only():
+    sae = Sae(SaeConfig(4, 8, TopKConfig(k=2)))
+    dead = torch.arange(8) < 3
+    loss, _ = dictionary_loss(sae, torch.randn(16, 4), dead=dead)
+    loss.reweighted("reconstruction", 0.0).total.backward()
+    assert sae.W_dec.grad is not None
+    assert sae.W_dec.grad[:3].any()
+    assert not sae.W_dec.grad[3:].any()
+    assert not sae.W_enc.grad[:, 3:].any()  # pyright: ignore[reportOptionalSubscript]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "dead", "weight", "terms"),
+    [
+        (TopKConfig(k=2), None, 1 / 32, {"reconstruction"}),
+        (TopKConfig(k=2), False, 1 / 32, {"reconstruction"}),
+        (TopKConfig(k=2), True, 0.0, {"reconstruction"}),
+        (TopKConfig(k=2), True, 1 / 32, {"reconstruction", "auxiliary"}),
+        (ReluConfig(l1=0.1), True, 1 / 32, {"reconstruction", "l1"}),
+    ],
+)
+def test_terms_follow_from_the_sparsity_and_the_dead(sparsity, dead, weight, terms):
+    sae = Sae(SaeConfig(4, 8, sparsity))
+    mask = None if dead is None else torch.full((8,), dead)
+    loss, _ = dictionary_loss(sae, torch.randn(16, 4), dead=mask, aux_weight=weight)
+    assert set(loss.terms) == terms
+
+
+def test_loss_does_not_depend_on_the_unit_of_activations():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    totals = []
+    for factor in (1.0, 1000.0):
+        sae = Sae(SaeConfig(4, 8, ReluConfig(l1=0.1), prefixes=(2,)))
+        initialise_(sae, factor * x, seed=0)
+        totals.append(dictionary_loss(sae, factor * x)[0].total.item())
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)
+
+
+def test_reconstruction_averages_over_prefixes_and_the_whole():
+    sae = Sae(SaeConfig(4, 8, TopKConfig(k=2), prefixes=(2, 5)))
+    x = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    loss, output = dictionary_loss(sae, x)
+    nested = [sae.decode(torch.where(torch.arange(8) < n, output.z, 0.0)) for n in (2, 5, 8)]
+    by_hand = sum((x - each).square().sum().item() / (16 * 4) for each in nested) / 3
+    assert loss.terms["reconstruction"].item() == pytest.approx(by_hand, rel=1e-5)
