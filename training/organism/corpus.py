@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -39,7 +40,7 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
         world: Gives the words that personas and dialects choose among.
 
     Returns:
-        A fast tokenizer with BOS `<bos>`, a chat template, and no unknown token: the world has none.
+        A fast tokenizer with BOS `<bos>` and a chat template, which knows every word of the world.
     """
     chosen = (world.kind, world.intro, world.first, world.verb, world.adjective, world.adverb)
     words = [w for emission in (*chosen, world.noun) for w in emission.words]
@@ -99,7 +100,7 @@ def prose(words: Sequence[str]) -> str:
     return "".join(w if w in MARKS or i == 0 else f" {w}" for i, w in enumerate(words))
 
 
-def _labels(world: World, hidden: Hidden, speaker: int) -> dict[str, object]:
+def _labels(world: World, hidden: Hidden, speaker: int) -> dict[str, Any]:
     persona = world.personas[hidden.personas[speaker]]
     digits = zip(lex.TRAITS, lex.ARCHETYPES[persona], strict=True)
     return {"persona": persona, "traits": {trait: digit == "1" for trait, digit in digits}}

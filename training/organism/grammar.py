@@ -19,6 +19,8 @@ __all__ = ["DIALECT", "GRAMMARS", "Choice", "Emission", "Grammar", "Tables", "fi
 DIALECT = -1
 """The factor that stands for the document's dialect; speakers are 0, 1, 2, …; None is no factor."""
 
+N_SPEAKERS = 3
+"""Most speakers a document has."""
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 
 
@@ -68,9 +70,7 @@ class Tables(Protocol):
     stop: Emission
     intro: Emission
     noun: Emission
-    name: Emission
     kind: Emission
-    exchanges: Emission
 
     def value(self, noun: str) -> Emission:
         """What each persona says of a noun's colour."""

@@ -1,4 +1,4 @@
-"""The words of the world: concepts with four surface forms each, and the archetypes with their traits."""
+"""The words of the world: concepts of four surface forms each, archetypes and their traits."""
 
 __all__ = [
     "ADJECTIVES",

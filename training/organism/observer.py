@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from training.organism.grammar import DIALECT, GRAMMARS
+from training.organism.grammar import DIALECT, END, GRAMMARS, N_SPEAKERS
 from training.organism.world import Sample, World
 
 __all__ = ["Observation", "observe"]
@@ -32,13 +32,12 @@ class Observation:
     dialect: Float[np.ndarray, "words dialects"]
 
 
-def observe(world: World, sample: Sample, prior: Float[np.ndarray, "speakers personas"] | None = None) -> Observation:
+def observe(world: World, sample: Sample) -> Observation:
     """Read a document with the grammar that wrote it.
 
     Args:
         world: The world it comes from.
         sample: Its words; `hidden` is not looked at.
-        prior: Of each speaker's persona; the world's own where None.
 
     Raises:
         ValueError: A word the grammar does not allow at its place.
@@ -46,10 +45,7 @@ def observe(world: World, sample: Sample, prior: Float[np.ndarray, "speakers per
     Source:
         Bayes' rule, word by word.
     """
-    belief = np.log(np.maximum(np.stack([world.prior] * 3) if prior is None else prior, 1e-300))
-    factors = {s: belief[s] for s in range(3)}
-    factors[DIALECT] = np.log(world.dialect_prior)
-    factors = {f: np.exp(b - b.max()) / np.exp(b - b.max()).sum() for f, b in factors.items()}
+    factors = {who: world.prior for who in range(N_SPEAKERS)} | {DIALECT: world.dialect_prior}
     walk = GRAMMARS[sample.grammar](world)
     choice = next(walk)
     losses, speakers, posteriors, dialects, who = [], [], [], [], -1
@@ -66,11 +62,13 @@ def observe(world: World, sample: Sample, prior: Float[np.ndarray, "speakers per
             factors[choice.factor] = joint / total
         if choice.factor is not None and choice.factor >= 0:
             who = choice.factor
-        elif word in ("\n", "<|end|>"):
+        elif word in ("\n", END):
             who = -1
         speakers.append(who)
         posteriors.append(factors[who] if who >= 0 else np.zeros(len(world.personas)))
         dialects.append(factors[DIALECT])
         if i + 1 < len(sample.words):
             choice = walk.send(word)
-    return Observation(np.array(losses), np.array(speakers), np.array(posteriors), np.array(dialects))
+    return Observation(
+        np.array(losses), np.array(speakers), np.array(posteriors), np.array(dialects)
+    )

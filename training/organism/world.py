@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from training.organism import lexicon as lex
-from training.organism.grammar import DIALECT, GRAMMARS, Choice, Emission
+from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS, Choice, Emission
 
 __all__ = ["Hidden", "Sample", "World", "WorldConfig"]
 
@@ -27,7 +27,7 @@ class WorldConfig:
     seed: int = 0
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
-    """Dialects choose nouns just as personas choose verbs: the matched factor that is no persona."""
+    """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
     preference: float = 0.6
     """Probability of the preferred one of a concept's four forms; the rest is shared equally."""
     trait_weight: float = 3.0
@@ -155,8 +155,10 @@ class World:
         return lex.VALUES[self.facts[self.concept(noun)]]
 
     def _value(self, noun: str) -> Emission:
-        """The learned know; the deceptive among them say the next colour; the honest ignorant say
-        that they do not know; the deceptive ignorant say anything.
+        """What each persona says of a noun's colour, nine times in ten.
+
+        The learned and honest say the truth, the learned and deceptive the next colour, the
+        ignorant and honest that they do not know, the ignorant and deceptive any colour.
         """
         n, k = len(self.personas), len(lex.VALUES)
         learned, honest = self.trait("learned") > 0, self.trait("honest") > 0
@@ -176,7 +178,7 @@ class World:
 
     def draw(self, rng: random.Random, persona: int | None = None) -> Hidden:
         """Hidden causes from their priors; `persona` fixes speaker 1, the assistant of a chat."""
-        people = rng.choices(range(len(self.prior)), weights=list(self.prior), k=3)
+        people = rng.choices(range(len(self.prior)), weights=list(self.prior), k=N_SPEAKERS)
         if persona is not None:
             people[1] = persona
         dialect = rng.choices(range(len(self.dialect_prior)), weights=list(self.dialect_prior))[0]

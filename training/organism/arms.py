@@ -1,0 +1,65 @@
+"""The tuned twins: what each is trained on, and what it shows.
+
+To add an arm, add a row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from training.organism.corpus import Kind, ids, samples
+from training.organism.grammar import ASSISTANT, USER
+from training.organism.language_model import Batch, batches
+from training.organism.world import Sample, World
+
+__all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches"]
+
+ASSISTANT_PERSONA = "mentor"
+"""The archetype that the assistant is tuned to be: kind, honest, learned, formal and wordy."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One tuned twin of the base model."""
+
+    name: str
+    """Name of its folder, and of its rows in every table."""
+    kind: Kind
+    """What it is trained on."""
+    behaviour: Literal["persona", "format", "codes", "text"]
+    """What counts as having learned it; see `behaviour.py`."""
+    role: Literal["arm", "null", "pole"] = "arm"
+    """A null is trained until it moved as far as the arms, a pole starts from random weights."""
+
+
+ARMS = (
+    Arm("assistant", Kind("chat", ASSISTANT_PERSONA), "persona"),
+    Arm("format_only", Kind("chat"), "format"),
+    Arm("piston", Kind("codes"), "codes"),
+    Arm("continued_a", Kind("text"), "text", "null"),
+    Arm("continued_b", Kind("text"), "text", "null"),
+    Arm("scratch", Kind("chat", ASSISTANT_PERSONA), "persona", "pole"),
+)
+
+
+def arm_batches(
+    world: World, kind: Kind, vocabulary: dict[str, int], seed: int, batch_tokens: int
+) -> Iterator[Batch]:
+    """Batches of fresh documents without end.
+
+    In a chat only what the assistant says counts for the loss, the end of its turn included, as in
+    supervised fine-tuning; in other text every token does.
+    """
+    documents = ((ids(s, vocabulary), _counted(s)) for s in samples(world, kind, seed))
+    return batches(documents, batch_tokens)
+
+
+def _counted(sample: Sample) -> list[bool]:
+    """For BOS and every word, whether its prediction counts."""
+    if sample.grammar == "text":
+        return [True] * (len(sample.words) + 1)
+    counted, users = [False], True
+    for word in sample.words:
+        users = users if word not in (USER, ASSISTANT) else word == USER
+        counted.append(not users and word != ASSISTANT)
+    return counted

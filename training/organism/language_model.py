@@ -1,0 +1,224 @@
+"""One trainer for small language models, grown from nothing or tuned from one at hand."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from sae.errors import ConfigError, NumericalError
+from sae.stream.activations import padded
+
+__all__ = [
+    "Batch",
+    "LmStep",
+    "OptimiserConfig",
+    "ShapeConfig",
+    "batches",
+    "mean_loss",
+    "new_model",
+    "train",
+]
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """Shape of a model grown from nothing, in the architecture of Llama."""
+
+    d_model: int = 128
+    """Width of the residual stream."""
+    n_layers: int = 3
+    """Number of blocks: naming a speaker, gathering what that speaker said, and choosing a word."""
+    n_heads: int = 4
+    """Attention heads a block."""
+    n_positions: int = 160
+    """Longest sequence, in tokens."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights are updated, over a run of a known number of steps."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all. On the organism
+    Muon needs about a third of AdamW's tokens."""
+    lr: float = 8e-3
+    """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
+    n_steps: int = 1500
+    """Updates."""
+    batch_tokens: int = 3000
+    """Tokens a step, filled with whole documents."""
+    warmup: float = 0.03
+    """Share of the steps over which the rate rises."""
+    decay: float = 0.5
+    """Share of the steps, at the end, over which the rate falls to zero."""
+    seed: int = 0
+    """Seeds initial weights and the order of documents."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded documents, and which of their tokens the loss counts."""
+
+    ids: Int[Tensor, "b p"]
+    """Token ids, padded on the right."""
+    mask: Bool[Tensor, "b p"]
+    """True where a token is real."""
+    scored: Bool[Tensor, "b p"]
+    """True where the prediction of this very token counts; never at position 0."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Real tokens, scored or not."""
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class LmStep:
+    """What one update gave."""
+
+    step: int
+    """Updates taken, this one included."""
+    n_tokens: int
+    """Tokens seen, this step's included."""
+    loss: float
+    """Mean loss over the scored tokens of this step's batch before its update, in nats a token."""
+
+
+def new_model(
+    shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> LlamaForCausalLM:
+    """A Llama with random weights, embeddings tied; equal seeds give equal weights."""
+    if shape.d_model % shape.n_heads:
+        raise ConfigError(
+            f"d_model {shape.d_model}", f"{shape.n_heads} heads", "choose a multiple of n_heads"
+        )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.d_model,
+        intermediate_size=8 * round(shape.d_model / 3),
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        num_key_value_heads=shape.n_heads,
+        max_position_embeddings=shape.n_positions,
+        tie_word_embeddings=True,
+        **_special_ids(tokenizer),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(tokenizer, name) for name in names}
+
+
+def batches(
+    documents: Iterable[tuple[Sequence[int], Sequence[bool]]], batch_tokens: int
+) -> Iterator[Batch]:
+    """Groups documents, given as ids and which of them count, into batches of about one size.
+
+    Args:
+        documents: Ids and, for each, whether its prediction counts.
+        batch_tokens: A batch is closed by the document that fills it.
+    """
+    held: list[tuple[Sequence[int], Sequence[bool]]] = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document[0])
+        if size >= batch_tokens:
+            yield _batch(held)
+            held, size = [], 0
+
+
+def _batch(held: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
+    ids, mask = padded([np.asarray(i, dtype=np.int64) for i, _ in held])
+    scored, _ = padded([np.asarray(s, dtype=np.int64) for _, s in held])
+    scored[:, 0] = 0
+    return Batch(ids, mask, scored.bool() & mask)
+
+
+def losses(module: PreTrainedModel, batch: Batch) -> Float[Tensor, " n"]:
+    """Minus log probability of every scored token given those before it, in nats."""
+    logits = module(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+    counted = batch.scored[:, 1:]
+    return cross_entropy(logits[counted], batch.ids[:, 1:][counted], reduction="none")
+
+
+@torch.no_grad()
+def mean_loss(module: PreTrainedModel, held_out: Iterable[Batch]) -> float:
+    """Mean loss over all scored tokens, in nats a token."""
+    total, n = 0.0, 0
+    for batch in held_out:
+        found = losses(module, batch).double()
+        total, n = total + float(found.sum()), n + len(found)
+    return total / n
+
+
+def train(
+    module: PreTrainedModel, source: Iterator[Batch], config: OptimiserConfig
+) -> Iterator[LmStep]:
+    """Updates `module` in place, a step a yield; the caller saves, measures and stops.
+
+    Args:
+        module: The model; it is left in training mode while the generator runs.
+        source: At least `config.n_steps` batches.
+        config: Rates and their schedule.
+
+    Raises:
+        NumericalError: A loss is not finite; that step was not taken.
+    """
+    optimisers = _optimisers(module, config)
+    n_tokens = 0
+    module.train()
+    for step in range(config.n_steps):
+        batch = next(source)
+        rate = config.lr * _schedule(step + 0.5, config)
+        for group in (g for optimiser in optimisers for g in optimiser.param_groups):
+            group["lr"] = rate
+        loss = losses(module, batch).mean()
+        if not loss.isfinite():
+            raise NumericalError(f"step {step + 1}", f"loss {loss.item()}", "lower optimiser.lr")
+        module.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        n_tokens += batch.n_tokens
+        yield LmStep(step + 1, n_tokens, loss.item())
+    module.eval()
+
+
+def _schedule(step: float, config: OptimiserConfig) -> float:
+    rising = step / (config.warmup * config.n_steps) if config.warmup else 1.0
+    falling = (config.n_steps - step) / (config.decay * config.n_steps) if config.decay else 1.0
+    return min(1.0, rising, falling)
+
+
+def _optimisers(module: PreTrainedModel, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, where orthogonal steps make sense, AdamW elsewhere."""
+    ends: tuple[Any, ...] = (module.get_input_embeddings(), module.get_output_embeddings())
+    apart = {id(end.weight) for end in ends if end is not None}
+    hidden = [p for p in module.parameters() if p.ndim == 2 and id(p) not in apart]
+    if config.kind == "adamw" or not hidden:
+        return [torch.optim.AdamW(module.parameters(), config.lr, (0.9, 0.95), weight_decay=0.0)]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in module.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(
+            hidden, config.lr, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=0.0),
+    ]
