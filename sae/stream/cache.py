@@ -1,0 +1,221 @@
+"""activations on disk: safetensors shards, a table of tokens, and a manifest."""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sae.errors import ConfigError, InputError
+from sae.stream.activations import HookPoint, harvest, outliers
+from sae.stream.model import LanguageModel
+from sae.stream.tokens import TokenizedText
+
+__all__ = ["SCHEMA", "ActivationCache", "write_cache"]
+
+SCHEMA = "forelimb.activations/1"
+REQUIRED = frozenset(
+    {"schema", "model", "hook", "d_in", "dtype", "n_tokens", "table_sha256", "shards"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationCache:
+    """The residual vectors of a text at one hook of one model, in a folder.
+
+    Every shard is checked against its hash each time it is read, so that damage is found before
+    anything is computed from it.
+    """
+
+    path: Path
+    """The folder."""
+    manifest: Mapping[str, Any]
+    """Content of ``manifest.json``: model, hook, width, token count, hashes, shards."""
+    tokens: pd.DataFrame
+    """Labels of every token, in the order of the rows of the shards."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ActivationCache":
+        """The cache in a folder; shards are read when they are asked for.
+
+        Raises:
+            InputError: There is no cache, it is of another schema, or its table of tokens is
+                damaged; the message names the file.
+        """
+        path = Path(path)
+        manifest = _manifest(path / "manifest.json")
+        data = _checked(path / "tokens.parquet", manifest["table_sha256"])
+        cache = cls(path, manifest, pd.read_parquet(io.BytesIO(data)))
+        if not len(cache.tokens) == cache.n_tokens == sum(s["n"] for s in manifest["shards"]):
+            raise InputError(f"cache {path}", "counts of tokens that differ", "harvest it again")
+        return cache
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all shards, special ones and outliers among them."""
+        return self.manifest["n_tokens"]
+
+    @property
+    def d_in(self) -> int:
+        """Width of the residual stream."""
+        return self.manifest["d_in"]
+
+    @property
+    def hook(self) -> HookPoint:
+        """Where in the model the vectors were taken."""
+        return HookPoint.parse(self.manifest["hook"])
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return len(self.manifest["shards"])
+
+    def rows(self, number: int) -> slice:
+        """Rows of ``tokens`` that a shard holds."""
+        sizes = [shard["n"] for shard in self.manifest["shards"]]
+        first = sum(sizes[:number])
+        return slice(first, first + sizes[number])
+
+    def shard(self, number: int) -> Float[Tensor, "n d_in"]:
+        """Residual vectors of one shard, unscaled float32.
+
+        Raises:
+            InputError: The file is missing or differs from the one written; the message names it.
+        """
+        entry = self.manifest["shards"][number]
+        path = self.path / entry["file"]
+        try:
+            x = safetensors.torch.load(_checked(path, entry["sha256"]))["x"]
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"shard {path}", f"no vectors ({error})", "harvest again") from error
+        if x.shape != (entry["n"], self.d_in):
+            found = f"{tuple(x.shape)} for {(entry['n'], self.d_in)}"
+            raise InputError(f"shard {path}", found, "harvest the cache again")
+        return x.float()
+
+
+def write_cache(
+    path: str | Path,
+    model: LanguageModel,
+    text: TokenizedText,
+    hook: HookPoint,
+    shard_tokens: int = 65536,
+) -> ActivationCache:
+    """Harvest a text into a folder; the folder appears whole, or not at all.
+
+    All tokens are kept, special ones as well. Those whose norm is above ten times the median of
+    all the tokens are marked ``is_outlier``.
+
+    Args:
+        path: Folder to write; a cache that is there is replaced.
+        model: The model.
+        text: The text.
+        hook: Where to take the residual vectors.
+        shard_tokens: Tokens a shard, save for the last.
+
+    Raises:
+        ConfigError: The folder holds something other than a cache, or there is no such hook.
+        InputError: The activations are not finite.
+    """
+    path = Path(path)
+    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not empty and not (path / "manifest.json").exists():
+        do = "choose a new folder or empty this one"
+        raise ConfigError(f"a cache in {path}", "files that are not a cache", do)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        _fill(draft, model, text, hook, shard_tokens)
+        if path.exists():
+            shutil.rmtree(path)
+        draft.chmod(0o755)  # made for its owner alone
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return ActivationCache.open(path)
+
+
+def _fill(
+    draft: Path, model: LanguageModel, text: TokenizedText, hook: HookPoint, shard_tokens: int
+) -> None:
+    shards: list[dict[str, Any]] = []
+    norms: list[Tensor] = []
+    for x in _shards(model, text, hook, shard_tokens):
+        name = f"shard-{len(shards):05d}.safetensors"
+        data = safetensors.torch.save({"x": x})
+        (draft / name).write_bytes(data)
+        shards.append({"file": name, "n": len(x), "sha256": hashlib.sha256(data).hexdigest()})
+        norms.append(x.norm(dim=1, keepdim=True))
+    table = text.table.assign(is_outlier=outliers(torch.cat(norms)).numpy())
+    table.to_parquet(draft / "tokens.parquet", index=False)
+    manifest = {
+        "schema": SCHEMA,
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "tokenizer_sha256": model.tokenizer_hash,
+        "hook": str(hook),
+        "d_in": model.d_in,
+        "dtype": "float32",
+        "n_tokens": text.n_tokens,
+        "tokens_sha256": text.sha256,
+        "table_sha256": hashlib.sha256((draft / "tokens.parquet").read_bytes()).hexdigest(),
+        "shards": shards,
+    }
+    (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(
+    model: LanguageModel, text: TokenizedText, hook: HookPoint, shard_tokens: int
+) -> Iterator[Float[Tensor, "n d_in"]]:
+    """Vectors in blocks of ``shard_tokens``, cut where they fall, also within a document."""
+    waiting: list[Tensor] = []
+    for _, found in harvest(model, text, [hook]):
+        waiting.append(found[hook].cpu())
+        if sum(map(len, waiting)) >= shard_tokens:
+            *full, rest = torch.cat(waiting).split(shard_tokens)
+            if len(rest) == shard_tokens:
+                full, rest = [*full, rest], rest[:0]
+            yield from (x.clone() for x in full)
+            waiting = [rest.clone()]
+    if len(x := torch.cat(waiting)):
+        yield x
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
+    asked = f"activation cache {path.parent}"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(asked, "no manifest.json", "harvest one or check the path") from error
+    except ValueError as error:
+        raise InputError(asked, f"a damaged {path} ({error})", "harvest it again") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise InputError(asked, f"schema {schema} in {path}", f"harvest it as {SCHEMA}")
+    if missing := REQUIRED - set(manifest):
+        found = f"{path} without {', '.join(sorted(missing))}"
+        raise InputError(asked, found, "harvest it again")
+    return manifest
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    """Content of a file that must have a hash."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"file {path}", str(error), "harvest the cache again") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"file {path}", "not what was written", "harvest the cache again")
+    return data

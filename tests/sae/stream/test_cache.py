@@ -1,0 +1,146 @@
+"""cache.py: what was harvested is what is read, or the damaged file is named."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from sae.errors import ConfigError, InputError
+from sae.stream.activations import HookPoint, harvest
+from sae.stream.cache import ActivationCache, write_cache
+from sae.stream.tokens import tokenize
+
+HOOK = HookPoint(1, "resid_post")
+
+
+@pytest.fixture(scope="module")
+def text(documents, tiny_tokenizer):
+    return tokenize(documents, tiny_tokenizer)
+
+
+@pytest.fixture
+def cache(tmp_path, tiny_model, text):
+    return write_cache(tmp_path / "cache", tiny_model, text, HOOK, shard_tokens=100)
+
+
+def test_what_is_read_is_what_was_harvested(cache, tiny_model, text):
+    whole = torch.cat([found[HOOK] for _, found in harvest(tiny_model, text, [HOOK])])
+    again = ActivationCache.open(cache.path)
+    read = torch.cat([again.shard(i) for i in range(again.n_shards)])
+    assert torch.equal(read, whole)
+    assert (again.n_tokens, again.d_in, again.hook) == (text.n_tokens, 16, HOOK)
+    plain = again.tokens.assign(is_outlier=False)
+    pd.testing.assert_frame_equal(plain, text.table)
+    rows = again.rows(2)
+    assert (rows.start, rows.stop) == (200, 300)
+    assert torch.equal(again.shard(2), whole[rows])
+    sizes = [shard["n"] for shard in again.manifest["shards"]]
+    assert sizes[:-1] == [100] * (len(sizes) - 1)
+    assert sum(sizes) == text.n_tokens
+
+
+def test_shards_that_divide_evenly_leave_no_empty_one(tmp_path, tiny_model, text):
+    n = text.n_tokens
+    cache = write_cache(tmp_path / "cache", tiny_model, text, HOOK, shard_tokens=n // 4)
+    assert [shard["n"] for shard in cache.manifest["shards"]] == [n // 4] * 4
+    cache = write_cache(tmp_path / "cache", tiny_model, text, HOOK, shard_tokens=10**9)
+    assert [shard["n"] for shard in cache.manifest["shards"]] == [n]
+
+
+def test_the_manifest_names_what_it_came_from(cache, tiny_model, text):
+    manifest = json.loads((cache.path / "manifest.json").read_text())
+    assert manifest["model"] == "LlamaForCausalLM"
+    assert manifest["revision"] is None
+    assert manifest["hook"] == "blocks.1.hook_resid_post"
+    assert manifest["dtype"] == "float32"
+    assert manifest["tokens_sha256"] == text.sha256
+    assert manifest["weights_sha256"] == tiny_model.weights_sha256
+    assert manifest["tokenizer_sha256"] == tiny_model.tokenizer_hash
+
+
+def test_outliers_are_marked_over_the_whole_text(tmp_path, tiny_model, text, monkeypatch):
+    token = text.table["token_id"].iloc[5]
+    embedding = tiny_model.module.get_input_embeddings().weight
+    monkeypatch.setattr(embedding, "data", embedding.data.clone())
+    embedding.data[token] *= 100
+    hook = HookPoint(0, "resid_pre")
+    tokens = write_cache(tmp_path / "cache", tiny_model, text, hook, shard_tokens=50).tokens
+    assert tokens["is_outlier"].any()
+    assert (tokens["is_outlier"] == (tokens["token_id"] == token)).all()
+
+
+@pytest.mark.parametrize("name", ["shard-00003.safetensors", "tokens.parquet"])
+def test_one_changed_byte_is_found_and_the_file_named(cache, name):
+    path = cache.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        read_all(cache.path)
+    path.unlink()
+    with pytest.raises(InputError, match=name):
+        read_all(cache.path)
+
+
+def read_all(path):
+    cache = ActivationCache.open(path)
+    return [cache.shard(i) for i in range(cache.n_shards)]
+
+
+def test_damage_leaves_the_other_shards_readable(cache):
+    (cache.path / "shard-00003.safetensors").write_bytes(b"")
+    cache.shard(2)
+    with pytest.raises(InputError, match="shard-00003"):
+        cache.shard(3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "schema None"),
+        ('{"schema": "forelimb.activations/9"}', r"activations/9.*activations/1"),
+        ('{"schema": "forelimb.activations/1", "hook": "x"}', r"without d_in, dtype"),
+    ],
+)
+def test_a_foreign_manifest_is_an_input_error(cache, content, message):
+    (cache.path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        ActivationCache.open(cache.path)
+    assert "manifest.json" in str(caught.value) or "cache" in str(caught.value)
+
+
+def edited(cache, **changes):
+    (cache.path / "manifest.json").write_text(json.dumps({**cache.manifest, **changes}))
+    return cache.path
+
+
+def test_counts_must_agree(cache):
+    path = edited(cache, n_tokens=7)
+    with pytest.raises(InputError, match="counts of tokens"):
+        ActivationCache.open(path)
+    path = edited(cache, d_in=8)
+    with pytest.raises(InputError, match=r"shard-00000.*\(100, 16\) for \(100, 8\)"):
+        ActivationCache.open(path).shard(0)
+
+
+def test_no_cache_there(tmp_path):
+    with pytest.raises(InputError, match=r"no manifest\.json"):
+        ActivationCache.open(tmp_path)
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path, tiny_model, text):
+    (tmp_path / "thesis.tex").touch()
+    for path in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(ConfigError, match="not a cache"):
+            write_cache(path, tiny_model, text, HOOK)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_harvest_that_fails_leaves_the_old_cache(cache, tiny_model, text):
+    before = {entry.name for entry in cache.path.parent.iterdir()}
+    with pytest.raises(ConfigError, match="nearest"):
+        write_cache(cache.path, tiny_model, text, HookPoint(9, "resid_pre"))
+    assert {entry.name for entry in cache.path.parent.iterdir()} == before
+    read_all(cache.path)
