@@ -1,0 +1,220 @@
+"""Where a latent stands after fine-tuning: direction, gain and gating, each with its interval.
+
+The two dictionaries continue one finished dictionary, one on the base model's own activations and
+one on the tuned model's, so that an inherited latent keeps its index. Effect and existence are not
+measured here, and so are never filled in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import sparse, stats
+
+from analysis.intervals import Blocks, bounds, resample_weights
+from analysis.matrices import cofiring, cosines, n_fires, strongest
+from analysis.traces import Firing, Sums, block_sums
+from sae.errors import InputError
+
+__all__ = ["COORDINATES", "Coordinates", "measure"]
+
+COORDINATES = ("direction", "gain", "gating")
+LATENTS_AT_ONCE = 64
+CHANCE = 0.995
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The measured coordinates of every inherited latent, and how documents would vary them.
+
+    `direction` is the cosine of the two decoder rows. `gain` is the log ratio of summed activation
+    over tokens on which both fire, in nats (0 is none). `gating` is the Dice distance of the two
+    firing patterns, token by token: 0 the same tokens, 1 none in common. `gating_matched` is the
+    same at equal numbers of firings: only the strongest firings of the model that fires more are
+    kept, so that a latent that only grew or shrank across its threshold keeps a low one.
+    `rate_ratio` is the tuned model's number of firings over the base model's.
+    """
+
+    table: pd.DataFrame
+    """One row an inherited latent: latent, n_fires_base, n_fires_tuned, fire_rate (base), each
+    coordinate with _low and _high (95 %), gating_matched, rate_ratio, rate_ratio_high, and
+    chance_cofiring and chance_cosine: what 99.5 % of its pairs with other latents stay below."""
+    replicates: Mapping[str, Float[np.ndarray, "resamples latents"]]
+    """Each coordinate, gating_matched and rate_ratio in every resample of the documents."""
+    cofiring: Float[np.ndarray, "d_sae d_sae_tuned"]
+    """Dice overlap of every base latent with every tuned latent, added ones included."""
+    cosine: Float[np.ndarray, "d_sae d_sae_tuned"]
+    """Cosine of their decoder rows."""
+    n_fires_tuned: np.ndarray
+    """Firings of every tuned latent, added ones included."""
+
+
+def measure(
+    base: Firing,
+    tuned: Firing,
+    blocks: Blocks,
+    n_inherited: int,
+    weights: Float[np.ndarray, "resamples blocks"] | None = None,
+) -> Coordinates:
+    """Measure every inherited latent on the same held-out tokens through both models.
+
+    Args:
+        base: Base model through the dictionary continued on its own activations.
+        tuned: Tuned model through the dictionary continued on its activations.
+        blocks: Resampling block of every token; both firings were summed over these.
+        n_inherited: Latents that both dictionaries continue; later ones share an index by accident.
+        weights: Resamples; the default ones where absent. Pass the same ones for every tuned model.
+
+    Returns:
+        The coordinates.
+
+    Raises:
+        InputError: The firings differ in tokens, or were not summed over these blocks.
+    """
+    for one in (base, tuned):
+        if one.residual_moments is None or len(one.residual_moments) != blocks.n_blocks:
+            raise InputError(
+                "an interval on directions",
+                "firing that was not summed over these blocks",
+                "pass the same blocks to firing and to measure",
+            )
+    weights = resample_weights(blocks.n_blocks) if weights is None else weights
+    found = block_sums(base, tuned, blocks)
+    keep = slice(0, n_inherited)
+    at_equal_rates = _matched_counts(base, tuned, blocks, n_inherited)
+    one = np.ones((1, blocks.n_blocks))
+    point = _ratios(found, at_equal_rates, one, n_inherited)
+    replicates = _ratios(found, at_equal_rates, weights, n_inherited)
+    rows = _row_cosines(base, tuned, blocks, weights, n_inherited)
+    cosine = cosines(base.rows, tuned.rows)
+    direction = np.diagonal(cosine)[keep].astype(float)
+    table = pd.DataFrame({"latent": np.arange(n_inherited)})
+    table["n_fires_base"] = found.n_fires_base.sum(axis=0)[keep].astype(int)
+    table["n_fires_tuned"] = found.n_fires_tuned.sum(axis=0)[keep].astype(int)
+    table["fire_rate"] = table["n_fires_base"] / found.n_tokens.sum()
+    reach = bounds(np.abs(rows - direction), blocks.n_blocks, 0.90)[1]
+    table["direction"], table["direction_low"] = direction, direction - reach
+    table["direction_high"] = np.minimum(direction + reach, 1)
+    for name in ("gain", "gating"):
+        low, high = bounds(replicates[name], blocks.n_blocks)
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = point[name][0], low, high
+    table["gating_matched"] = point["gating_matched"][0]
+    table["rate_ratio"] = point["rate_ratio"][0]
+    table["rate_ratio_high"] = _rate_ratio_high(found, n_inherited)
+    dice = cofiring(base.z, tuned.z)
+    live = n_fires(tuned.z) > 0
+    table["chance_cofiring"] = _chance(dice, live, n_inherited)
+    table["chance_cosine"] = _chance(cosine, live, n_inherited)
+    centred = rows - np.median(rows, axis=0) + direction
+    replicates["direction"] = centred.astype(np.float32)
+    return Coordinates(table, replicates, dice, cosine, n_fires(tuned.z))
+
+
+def _matched_counts(
+    base: Firing, tuned: Firing, blocks: Blocks, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per block: firings of both models, and of each, once each latent keeps its strongest n."""
+    z_base, z_tuned = sparse.csr_array(base.z[:, :n]), sparse.csr_array(tuned.z[:, :n])
+    n_kept = np.minimum(n_fires(z_base), n_fires(z_tuned))
+    top_base, top_tuned = strongest(z_base, n_kept), strongest(z_tuned, n_kept)
+    groups = sparse.csr_array(blocks.indicator(), dtype=np.float64)
+    both = sparse.csr_array(groups @ top_base.multiply(top_tuned)).toarray()
+    either = sparse.csr_array(groups @ (top_base + top_tuned)).toarray()
+    return both, either
+
+
+def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(bottom > 0, top / bottom, np.nan)
+
+
+def _ratios(
+    found: Sums, at_equal_rates: tuple[np.ndarray, np.ndarray], weights: np.ndarray, n: int
+) -> dict[str, np.ndarray]:
+    """Gain, gating, gating at equal rates and rate ratio, for every row of weights."""
+    n_base, n_tuned, n_both, z_base, z_tuned = (
+        weights @ getattr(found, name)[:, :n]
+        for name in (
+            "n_fires_base",
+            "n_fires_tuned",
+            "n_fires_both",
+            "sum_z_both_base",
+            "sum_z_both_tuned",
+        )
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.log(_over(z_tuned, z_base))
+    both, either = (weights @ each for each in at_equal_rates)
+    return {
+        "gain": np.where(np.isfinite(gain), gain, np.nan),
+        "gating": 1 - _over(2 * n_both, n_base + n_tuned),
+        "gating_matched": 1 - _over(2 * both, either),
+        "rate_ratio": _over(n_tuned, n_base),
+    }
+
+
+def _row_cosines(
+    base: Firing, tuned: Firing, blocks: Blocks, weights: np.ndarray, n: int
+) -> np.ndarray:
+    """Cosine of the two decoder rows in every resample, each row refitted by one step.
+
+    The refit moves row i by sum z_i (x - x_hat) / sum z_i^2; a resample's row is the fitted row
+    plus how far its refit lies from that of all documents.
+    """
+    groups = sparse.csr_array(blocks.indicator(), dtype=np.float64)
+    energies = [
+        sparse.csr_array(groups @ one.z[:, :n].power(2)).toarray().astype(np.float32)
+        for one in (base, tuned)
+    ]
+    w = weights.astype(np.float32)
+    out = np.empty((len(weights), n), np.float32)
+    for start in range(0, n, LATENTS_AT_ONCE):
+        part = slice(start, min(start + LATENTS_AT_ONCE, n))
+        first, second = (
+            _refitted(one, energy[:, part], part, w)
+            for one, energy in zip((base, tuned), energies, strict=True)
+        )
+        inner = np.einsum("rld,rld->rl", first, second)
+        norms = np.einsum("rld,rld->rl", first, first) * np.einsum("rld,rld->rl", second, second)
+        out[:, part] = inner / np.sqrt(norms)
+    return out
+
+
+def _refitted(one: Firing, energy: np.ndarray, part: slice, w: np.ndarray) -> np.ndarray:
+    assert one.residual_moments is not None  # checked by measure
+    moments = one.residual_moments[:, part]
+    total = _over(moments.sum(axis=0), energy.sum(axis=0)[:, None]).astype(np.float32)
+    moved = w @ moments.reshape(len(moments), -1)
+    refit = moved.reshape(len(w), *moments.shape[1:])
+    refit /= np.where(energy.any(axis=0), w @ energy, np.nan)[:, :, None]
+    refit += one.rows[part].astype(np.float32) - total
+    return refit
+
+
+def _rate_ratio_high(found: Sums, n: int) -> np.ndarray:
+    """Upper 97.5 % limit of the ratio of firing rates, which holds for a count of zero too.
+
+    An exact Poisson limit of the tuned count over a lower limit of the base count, both widened by
+    the design effect of documents: how much more the base model's counts vary between blocks than
+    single independent firings would.
+    """
+    counts = found.n_fires_base[:, :n]
+    total, tuned = counts.sum(axis=0), found.n_fires_tuned[:, :n].sum(axis=0)
+    spread = _over(counts.var(axis=0, ddof=1), counts.mean(axis=0))
+    design = np.maximum(np.nan_to_num(spread, nan=1.0), 1.0)
+    upper = design * stats.chi2.ppf(0.975, 2 * (tuned / design + 1)) / 2
+    lower = total - 1.96 * np.sqrt(design * total)
+    return np.where(lower > 0, upper / np.maximum(lower, 1e-12), np.inf)
+
+
+def _chance(pairs: np.ndarray, live: np.ndarray, n: int) -> np.ndarray:
+    """What 99.5 % of each latent's pairs with live tuned latents of another index stay below."""
+    others = pairs[:n].astype(float)
+    others[np.arange(n), np.arange(n)] = np.nan
+    others[:, ~live] = np.nan
+    some = ~np.isnan(others).all(axis=1)
+    out = np.full(n, 1.0)
+    out[some] = np.nanquantile(others[some], CHANCE, axis=1)
+    return out

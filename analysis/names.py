@@ -1,0 +1,59 @@
+"""The names of the fates and the columns of `fates.parquet`: the one list of each."""
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["COLUMNS", "EMITTED", "FATES", "REPURPOSED", "fate_rows"]
+
+FATES = (
+    "preserved",
+    "amplified",
+    "suppressed",
+    "re_gated",
+    "re_wired",
+    "rotated",
+    "split",
+    "lost",
+    "novel_in_span",
+    "novel_out_of_span",
+    "unstable",
+    "undetermined",
+)
+REPURPOSED = ("re_gated", "re_wired", "rotated")
+EMITTED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "lost", "undetermined")
+"""Fates that `decide` can give; `re_wired` needs effects, `split` and `unstable` more runs."""
+_MEASURED = ("direction", "gain", "gating", "effect", "existence")
+COLUMNS = (
+    "tuned",
+    "latent",
+    "origin",
+    "fate",
+    "q_value",
+    "confidence",
+    "persona",
+    "selectivity_auroc",
+    *(f"{c}{limit}" for c in _MEASURED for limit in ("", "_low", "_high")),
+    "nu_reconstruction",
+    "nu_error",
+    "reason",
+    "n_fires",
+)
+"""Columns of `fates.parquet`, with the reason of an undetermined fate and the base firings."""
+
+
+def fate_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """A table with exactly the columns of `fates.parquet`, null where a column was not measured.
+
+    Args:
+        rows: Any of the columns.
+
+    Returns:
+        All of them, in order.
+    """
+    text = {"tuned", "origin", "fate", "persona", "reason"}
+    return pd.DataFrame(
+        {
+            c: rows[c] if c in rows else pd.Series(None if c in text else np.nan, rows.index)
+            for c in COLUMNS
+        }
+    ).reset_index(drop=True)

@@ -1,0 +1,219 @@
+"""What each coordinate does when nothing of interest happened: the base model merely trained on.
+
+Every live latent of a null pair is one draw of what drift, a second dictionary and finitely many
+tokens do together. A tuned model is held against a null whose activations moved at least as far.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from analysis.coordinates import COORDINATES, Coordinates
+from sae.errors import ConfigError, InputError
+
+__all__ = ["Null", "choose"]
+
+MAX_BINS = 4
+LATENTS_A_BIN = 100
+MIN_LATENTS = 20
+
+
+def _unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
+    """The coordinate on a scale where large is far from the base and spreads are comparable."""
+    match coordinate:
+        case "direction":
+            return np.log(np.maximum(1 - values, 0) + 1e-6)
+        case "gating":
+            return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
+        case "gain":
+            return values
+    raise ConfigError(coordinate, "no such coordinate", f"choose among {', '.join(COORDINATES)}")
+
+
+def _bin_edges(fire_rate: np.ndarray) -> np.ndarray:
+    n_bins = int(np.clip(len(fire_rate) // LATENTS_A_BIN, 1, MAX_BINS))
+    return np.quantile(fire_rate, np.arange(1, n_bins) / n_bins)
+
+
+@dataclass(frozen=True)
+class Null:
+    """The coordinates of all live latents of one null pair, in bins of like fire rate."""
+
+    name: str
+    """Which checkpoint of which null."""
+    change: float
+    """How far its activations on neutral text moved from the base model's; any one unit."""
+    edges: Float[np.ndarray, " inner_edges"]
+    """Inner edges of the fire-rate bins."""
+    bins: Int[np.ndarray, " latents"]
+    """Bin of every live latent."""
+    values: dict[str, Float[np.ndarray, " latents"]]
+    """Each coordinate of every live latent; not a number where it could not be measured."""
+
+    @classmethod
+    def of(cls, name: str, change: float, coordinates: Coordinates, min_firings: int = 30) -> Self:
+        """A null from the coordinates of a pair in which nothing of interest happened.
+
+        Args:
+            name: Which checkpoint of which null.
+            change: How far its activations moved.
+            coordinates: Measured as a tuned model's are, on the same tokens.
+            min_firings: Firings in the base model below which a latent is no draw. As for a tuned
+                model, direction and gain need as many in the other model too.
+
+        Returns:
+            The null.
+
+        Raises:
+            InputError: Fewer than 20 live latents.
+        """
+        table = coordinates.table
+        live = table.loc[table["n_fires_base"] >= min_firings]
+        if len(live) < MIN_LATENTS:
+            raise InputError(
+                f"a null from {name}",
+                f"{len(live)} latents with {min_firings} firings",
+                "give more held-out tokens",
+            )
+        edges = _bin_edges(live["fire_rate"].to_numpy(float))
+        both = live["n_fires_tuned"].to_numpy() >= min_firings
+        values = {c: live[c].to_numpy(float) for c in COORDINATES}
+        for c in ("direction", "gain"):
+            values[c] = np.where(both, values[c], np.nan)
+        return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values)
+
+    def _draws(self, coordinate: str, b: int) -> np.ndarray:
+        draws = self.values[coordinate][self.bins == b]
+        return draws[~np.isnan(draws)]
+
+    def _standard(self, coordinate: str, b: int, values: np.ndarray) -> np.ndarray:
+        """How far out values lie, in the bin's own median and quartile distance."""
+        draws = _unrolled(coordinate, self._draws(coordinate, b))
+        low, middle, high = np.quantile(draws, [0.25, 0.5, 0.75])
+        far = (_unrolled(coordinate, values) - middle) / max(high - low, 1e-9)
+        return np.abs(far) if coordinate == "gain" else far
+
+    def p_values(
+        self,
+        coordinate: str,
+        values: Float[np.ndarray, " latents"],
+        fire_rate: Float[np.ndarray, " latents"],
+    ) -> Float[np.ndarray, " latents"]:
+        """Chance that a null latent of like fire rate lies as far out.
+
+        One-sided for direction (low) and gating (high), two-sided for gain. The p-value is the
+        rank among the draws of the latent's own bin, (1 + n as extreme) / (1 + n). Only where it
+        lies beyond all of them is it refined by the rank among the draws of all bins, each in units
+        of its own bin's median and quartile distance.
+
+        Args:
+            coordinate: One of direction, gain, gating.
+            values: What was measured.
+            fire_rate: The latents' fire rates in the base model.
+
+        Returns:
+            The p-values; not a number where the value is not one.
+        """
+        n_bins = len(self.edges) + 1
+        pooled = np.concatenate(
+            [self._standard(coordinate, b, self._draws(coordinate, b)) for b in range(n_bins)]
+        )
+        bins = np.searchsorted(self.edges, fire_rate)
+        out = np.full(len(values), np.nan)
+        for b in range(n_bins):
+            mine = (bins == b) & ~np.isnan(values)
+            far = self._standard(coordinate, b, values[mine])
+            own = self._standard(coordinate, b, self._draws(coordinate, b))
+            own_p = _rank_p(own, far)
+            floor = 1 / (1 + len(own))
+            refined = np.minimum(own_p, _rank_p(pooled, far))
+            out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
+        return out
+
+    def band(
+        self, coordinate: str, fire_rate: Float[np.ndarray, " latents"], level: float = 0.95
+    ) -> tuple[Float[np.ndarray, " latents"], Float[np.ndarray, " latents"]]:
+        """Where null latents of like fire rate lie, jointly over the three coordinates.
+
+        Args:
+            coordinate: One of direction, gain, gating.
+            fire_rate: The latents' fire rates in the base model.
+            level: Share of null latents inside all three bands, at least (Bonferroni).
+
+        Returns:
+            Lower and upper limit for every latent. Direction has no upper limit and gating no lower
+            one: a latent cannot be too much like itself.
+        """
+        tail = (1 - level) / len(COORDINATES)
+        at = {
+            "direction": (tail, None),
+            "gating": (None, 1 - tail),
+            "gain": (tail / 2, 1 - tail / 2),
+        }
+        limits = np.empty((len(self.edges) + 1, 2))
+        for b in range(len(limits)):
+            draws = self._draws(coordinate, b)
+            limits[b] = [
+                unlimited if q is None else np.quantile(draws, q)
+                for q, unlimited in zip(at[coordinate], (-np.inf, np.inf), strict=True)
+            ]
+        bins = np.searchsorted(self.edges, fire_rate)
+        return limits[bins, 0], limits[bins, 1]
+
+    def smallest_p(self) -> float:
+        """The smallest p-value the null can give after correction for three coordinates.
+
+        Returns:
+            3 / (1 + n draws): with m tests, no fewer than m times this over q can be called at q.
+        """
+        n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
+        return len(COORDINATES) / (1 + n)
+
+    def power(self, level: float = 0.95) -> pd.DataFrame:
+        """The smallest change of each coordinate that leaves the null's band, per fire-rate bin.
+
+        Args:
+            level: As for `band`.
+
+        Returns:
+            One row a bin: fire_rate_from (0 for the first), n_latents, direction (cosines below
+            are beyond), gain_low, gain_high, gating (distances above are beyond).
+        """
+        # A rate on an inner edge belongs to the bin below it, so step just above.
+        starts = np.concatenate([[0.0], np.nextafter(self.edges, np.inf)])
+        gain_low, gain_high = self.band("gain", starts, level)
+        return pd.DataFrame(
+            {
+                "fire_rate_from": starts,
+                "n_latents": np.bincount(self.bins, minlength=len(starts)),
+                "direction": self.band("direction", starts, level)[0],
+                "gain_low": gain_low,
+                "gain_high": gain_high,
+                "gating": self.band("gating", starts, level)[1],
+            }
+        )
+
+
+def _rank_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(1 + draws at least as large) / (1 + draws)."""
+    ordered = np.sort(draws)
+    as_extreme = len(ordered) - np.searchsorted(ordered, values, side="left")
+    return (1 + as_extreme) / (1 + len(ordered))
+
+
+def choose(nulls: Sequence[Null], change: float) -> Null | None:
+    """The null that moved least among those that moved at least as far as a tuned model.
+
+    Args:
+        nulls: Checkpoints of the null.
+        change: How far the tuned model's activations moved, in the nulls' unit.
+
+    Returns:
+        The null, or None where no null moved as far: then nothing can be called.
+    """
+    enough = [null for null in nulls if null.change >= change]
+    return min(enough, key=lambda null: null.change) if enough else None
