@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sae.stream.model import LanguageModel, load_model
 from sae.stream.text import Document, Turn
 
+torch.set_num_threads(1)  # the models are too small to gain from more
+
 SPECIAL = (
     "<unk>",
     "<pad>",

@@ -206,7 +206,7 @@ def _pretrained(
     source: str | Path, revision: str | None, dtype: torch.dtype | None
 ) -> PreTrainedModel:
     asked = f"model {source}"
-    if isinstance(source, Path) and not source.is_dir():
+    if _means_a_folder(source) and not Path(source).is_dir():
         raise InputError(asked, "no such folder", "check the path")
     loaded: Any
     try:
@@ -232,6 +232,13 @@ def _tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokenizerB
     except (OSError, ValueError) as error:
         do = "put tokenizer.json beside the weights or pass `tokenizer`"
         raise InputError(f"tokenizer of {source}", _first_line(error), do) from error
+
+
+def _means_a_folder(source: str | Path) -> bool:
+    """A name that cannot be a hub id, or whose parent is there: no need to ask the network."""
+    path = Path(source)
+    beside = len(path.parts) == 2 and path.parent.is_dir()
+    return isinstance(source, Path) or len(path.parts) > 2 or source.startswith(".") or beside
 
 
 def _first_line(error: Exception) -> str:

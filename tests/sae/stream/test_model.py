@@ -59,9 +59,12 @@ def test_the_tokenizer_hash_ignores_how_the_tokenizer_was_used(tiny_tokenizer, t
     assert load_model(tiny_model.module, tokenizer).tokenizer_hash != before
 
 
-def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path, folder, tiny_model):
-    with pytest.raises(InputError, match="nowhere.*no such folder"):
-        load_model(tmp_path / "nowhere")
+def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path, folder, tiny_model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for nowhere in (tmp_path / "nowhere", str(tmp_path / "nowhere"), "./nowhere", "models/nowhere"):
+        with pytest.raises(InputError, match="nowhere.*no such folder"):
+            load_model(nowhere)
     with pytest.raises(ConfigError, match="no tokenizer"):
         load_model(tiny_model.module)
     weights = folder / "model.safetensors"
@@ -74,6 +77,15 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path, folder, tiny_model
     torch.save(tiny_model.module.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(InputError, match="safetensors weights"):
         load_model(folder)
+
+
+def test_an_unknown_hub_id_is_one_line(monkeypatch):
+    def refuse(name, **_):
+        raise OSError(f"{name} is not a valid model identifier\nIf this is a private repository")
+
+    monkeypatch.setattr("sae.stream.model.AutoModelForCausalLM.from_pretrained", refuse)
+    with pytest.raises(InputError, match=r"model nobody/nothing.*valid model identifier; do:"):
+        load_model("nobody/nothing")
 
 
 def test_missing_weights_are_not_made_up(folder):
