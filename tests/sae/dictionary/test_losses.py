@@ -31,6 +31,10 @@ def test_reconstruction_by_hand():
 def test_l1_weighs_by_decoder_norm():
     z, directions = torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     assert l1(z, directions).item() == pytest.approx(5 / 2**0.5)
+    directions.requires_grad_()
+    l1(z, directions).backward()
+    assert directions.grad is not None
+    torch.testing.assert_close(directions.grad[0], torch.tensor([0.6, 0.8]) / 2**0.5)
 
 
 def test_auxiliary_uses_the_largest_dead_latents():
@@ -72,13 +76,15 @@ def test_terms_follow_from_the_sparsity_and_the_dead(sparsity, dead, weight, ter
     assert set(loss.terms) == terms
 
 
-def test_loss_does_not_depend_on_the_unit_of_activations():
+@pytest.mark.parametrize("sparsity", [ReluConfig(l1=0.1), TopKConfig(k=2)])
+def test_loss_does_not_depend_on_the_unit_of_activations(sparsity):
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     totals = []
     for factor in (1.0, 1000.0):
-        sae = Sae(SaeConfig(4, 8, ReluConfig(l1=0.1), prefixes=(2,)))
+        sae = Sae(SaeConfig(4, 8, sparsity, prefixes=(2,)))
         initialise_(sae, factor * x, seed=0)
-        totals.append(dictionary_loss(sae, factor * x)[0].total.item())
+        loss, _ = dictionary_loss(sae, factor * x, dead=torch.arange(8) < 3, aux_weight=1.0)
+        totals.append(loss.total.item())
     assert totals[0] == pytest.approx(totals[1], rel=1e-4)
 
 
