@@ -103,6 +103,7 @@ class BatchTopKConfig:
 
 
 SparsityConfig = ReluConfig | TopKConfig | BatchTopKConfig
+"""How pre-activations become latents: a union told apart by `kind`."""
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ class BatchTopK(nn.Module):
 
 
 Sparsity = Relu | TopK | BatchTopK
+"""Any of the modules `sparsity_for` makes."""
 
 
 def sparsity_for(config: SparsityConfig) -> Sparsity:

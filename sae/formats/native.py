@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -129,7 +130,7 @@ def _checked_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     return dict(meta)
 
 
-def _state(sae: Sae) -> dict[str, Tensor]:
+def _state(sae: Sae) -> dict[str, Shaped[Tensor, "..."]]:
     return dict(sae.folded().state_dict())
 
 
@@ -154,7 +155,7 @@ def _replace(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def _digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+def _digest(header: Mapping[str, str], tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
     told = {name: header[name] for name in sorted(header) if name != "sha256"}
     digest = hashlib.sha256(json.dumps(told).encode())
     for name in sorted(tensors):
@@ -182,7 +183,9 @@ def _require_width(file: Path, config: SaeConfig, shape: list[int]) -> None:
         raise _damaged(file, f"W_dec of shape {shape}, where its config says {told}")
 
 
-def _require_digest(file: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+def _require_digest(
+    file: Path, header: Mapping[str, str], tensors: Mapping[str, Shaped[Tensor, "..."]]
+) -> None:
     if header.get("sha256") != json.dumps(_digest(header, tensors)):
         raise _damaged(file, "content that does not match its own sha256")
 
@@ -195,7 +198,7 @@ def _told(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
         raise _damaged(file, f"a header that is not JSON ({error})") from error
 
 
-def _filled(file: Path, sae: Sae, tensors: Mapping[str, Tensor]) -> Sae:
+def _filled(file: Path, sae: Sae, tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Sae:
     wanted = {name: tuple(each.shape) for name, each in sae.state_dict().items()}
     given = {name: tuple(each.shape) for name, each in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
