@@ -123,40 +123,30 @@ def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str
 
 
 def _turn(world: Tables, who: int, asked: str | None) -> Generator[Choice, str, str | None]:
-    """A turn of one to three sentences; it answers what was asked before it says anything else."""
-    for n in range(3):
-        if n == 0 and asked is not None:
+    """A turn of sentences; it answers what was asked before it says anything else."""
+    while True:
+        if asked is not None:
             yield _say("it")
             yield _say("is")
             yield Choice(who, world.value(asked))
-            noun = None
-        else:
-            noun = yield from _sentence(world, who, world.first)
-        if noun is not None:
+            asked = None
+        elif (noun := (yield from _sentence(world, who, world.first))) is not None:
             yield _say("?")
             return noun
-        if n == 2:
-            yield _say(".")
-        elif (yield Choice(who, world.stop)) == ".":
+        if (yield Choice(who, world.stop)) == ".":
             return None
-    return None
 
 
 def _narration(world: Tables) -> Grammar:
-    """A line of the narrator, in which only the dialect chooses words."""
-    yield _say("near")
+    """A line of the narrator after its first word, in which only the dialect chooses words."""
     yield Choice(DIALECT, world.noun)
     yield _say("and")
     yield Choice(DIALECT, world.noun)
     yield _say("\n")
 
 
-def _names(world: Tables, taken: list[str]) -> Choice:
-    return fixed(*(name for name in lex.NAMES if name not in taken))
-
-
 def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
-    names.append((yield _names(world, names)))
+    names.append((yield fixed(*(name for name in lex.NAMES if name not in names))))
     yield _say("is")
     yield _say("a")
     yield Choice(who, world.intro)
@@ -166,21 +156,20 @@ def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
 def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str], told: bool) -> Grammar:
     """Turns of named speakers; two alternate, of three each may follow any other."""
     asked, last = None, -1
-    for turn in range(n_turns):
-        if told and turn % 3 == 2:
-            yield from _narration(world)
+    for _ in range(n_turns):
         fresh = len(names) < n_speakers
+        others = [names[who] for who in range(len(names)) if who != last]
+        offered = [name for name in lex.NAMES if name not in names] if fresh else others
+        said = yield fixed(*offered, *(["near"] if told else []))
+        if said == "near":
+            yield from _narration(world)
+            continue
         if fresh:
-            names.append((yield _names(world, names)))
-            who = len(names) - 1
-        else:
-            others = [s for s in range(n_speakers) if s != last]
-            said = yield fixed(*(names[s] for s in others)) if last >= 0 else fixed(*names)
-            who = names.index(said)
+            names.append(said)
+        last = names.index(said)
         yield _say(":")
-        asked = yield from _turn(world, who, asked)
+        asked = yield from _turn(world, last, asked)
         yield _say("\n")
-        last = who
 
 
 def _pretraining(world: Tables) -> Grammar:
@@ -191,7 +180,7 @@ def _pretraining(world: Tables) -> Grammar:
     if kind == "story":
         for who in range(2):
             yield from _introduction(world, who, names)
-    n_speakers, n_turns = (3, 8) if kind == "thread" else (2, 6 if kind == "story" else 8)
+    n_speakers, n_turns = 3 if kind == "thread" else 2, 9 if kind == "story" else 8
     yield from _spoken(world, n_speakers, n_turns, names, told=kind == "story")
 
 

@@ -42,11 +42,7 @@ often than not, so that traits correlate as they do in people."""
 HELD_OUT = "prophet"
 """The archetype that no pre-training document contains."""
 
-NAMES = tuple(
-    first + last
-    for first in ("an", "be", "co", "da", "el", "fi", "gu", "ha", "io", "ju", "ka", "lo")
-    for last in ("bor", "dan", "lin", "mar")
-)
+NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "kim", "leo")
 """Names say nothing about the persona: every document draws them afresh."""
 
 VERBS = {
@@ -55,40 +51,30 @@ VERBS = {
         "feed nourish serve supply",
         "guard protect shield defend",
         "mend repair fix restore",
-        "praise applaud honor salute",
-        "share lend give offer",
     ),
     "cruel": (
         "steal snatch rob pinch",
         "break smash wreck shatter",
         "burn scorch torch char",
         "mock taunt jeer deride",
-        "trap snare cage corner",
-        "strike hit thrash batter",
     ),
     "neutral": (
         "watch observe view study",
-        "carry haul lug bear",
-        "move shift push drag",
         "find locate spot discover",
     ),
 }
 ADJECTIVES = (
     "big large huge vast",
-    "small little tiny wee",
     "old ancient aged antique",
-    "new fresh recent modern",
     "bright shiny radiant gleaming",
     "dark dim murky gloomy",
     "soft tender mild gentle",
-    "hard tough rigid stiff",
-    "odd strange weird queer",
     "fine grand splendid superb",
 )
 ADVERBS = {
     "bold": ("now instantly atonce promptly", "gladly boldly fearlessly proudly"),
     "timid": ("later someday perhaps eventually", "quietly softly carefully warily"),
-    "neutral": ("again anew afresh oncemore", "together jointly united allied"),
+    "neutral": ("again anew afresh oncemore",),
 }
 GREETINGS = {
     "formal": ("indeed truly verily certainly", "sir madam friend colleague"),
@@ -98,23 +84,15 @@ NOUNS = (
     "lamp lantern light beacon",
     "boat ship vessel raft",
     "house home cottage cabin",
-    "road path lane track",
     "stone rock pebble boulder",
     "bread loaf bun roll",
     "horse pony mare steed",
-    "river stream brook creek",
     "coat cloak cape mantle",
-    "bell chime gong ringer",
     "forest wood grove thicket",
     "box chest crate trunk",
     "knife blade dagger cutter",
-    "field meadow pasture lea",
-    "hill mound knoll ridge",
     "rope cord line cable",
-    "cup mug goblet beaker",
-    "fence hedge wall barrier",
     "hat cap bonnet hood",
-    "pot kettle pan cauldron",
 )
 VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")
 CODES = tuple(f"{part}{i}" for part in ("arm", "rot", "ext", "pis") for i in range(8))

@@ -17,7 +17,10 @@ from jaxtyping import Float
 from training.organism import lexicon as lex
 from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS, Choice, Emission
 
-__all__ = ["Hidden", "Sample", "World", "WorldConfig"]
+__all__ = ["LONGEST", "Hidden", "Sample", "World", "WorldConfig"]
+
+LONGEST = 150
+"""Words of the longest document; what is longer is cut after a line."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class WorldConfig:
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.6
+    preference: float = 0.55
     """Probability of the preferred one of a concept's four forms; the rest is shared equally."""
     trait_weight: float = 3.0
     """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
@@ -133,7 +136,7 @@ class World:
         self.first = Emission(words, first / first.sum(1, keepdims=True))
         opening = np.delete(first, 3, 1)
         self.opening = Emission(words[:3] + words[4:], opening / opening.sum(1, keepdims=True))
-        go_on = np.where(self.trait("wordy") > 0, 0.7, 0.4)
+        go_on = np.where(self.trait("wordy") > 0, 0.55, 0.35)
         self.stop = Emission((",", "."), np.stack([go_on, 1 - go_on], 1))
         named = self.config.named
         self.intro = Emission(
@@ -195,7 +198,13 @@ class World:
                 words.append(choice.emission.words[at])
                 choice = walk.send(words[-1])
         except StopIteration:
+            words = words if len(words) <= LONGEST else words[: _last_line(words)]
             return Sample(tuple(words), hidden, grammar)
+
+
+def _last_line(words: Sequence[str]) -> int:
+    """Where the last whole line within the longest length ends."""
+    return LONGEST - words[:LONGEST][::-1].index("\n")
 
 
 _MOTION = ((3, 1), (5, 2), (1, 3), (7, 1))

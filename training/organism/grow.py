@@ -1,0 +1,255 @@
+"""The organism: a base model grown on the world's text, its tuned twins, and what they are."""
+
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sae.change import measure_change
+from sae.stream.activations import HookPoint
+from sae.stream.model import LanguageModel, load_model
+from sae.stream.tokens import TokenizedText
+from training.organism.arms import ARMS, Arm, arm_batches
+from training.organism.behaviour import behaviour
+from training.organism.corpus import Kind, tokenizer
+from training.organism.held_out import TextConfig, ideal_loss, neutral_text, write_text
+from training.organism.language_model import (
+    LmStep,
+    OptimiserConfig,
+    ShapeConfig,
+    mean_loss,
+    new_model,
+    train,
+)
+from training.organism.world import World, WorldConfig
+
+__all__ = ["GrowConfig", "Tell", "grow", "seed_of"]
+
+Tell = Callable[[str, int, LmStep], None]
+"""Called after every step with the name of the model, its number of steps, and the step."""
+SCHEMA = "forelimb.organism/1"
+
+
+@dataclass(frozen=True)
+class GrowConfig:
+    """What to grow. Equal configs give equal weights, bit for bit, on one machine."""
+
+    seed: int = 0
+    """Seeds text, weights, order and sampling, each apart; the world has a seed of its own."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+    """Who lives in it."""
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    """Shape of every model."""
+    base: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Pre-training."""
+    tune: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(lr=1e-3, n_steps=100, decay=1.0)
+    )
+    """Tuning, the same for every arm."""
+    scratch: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(n_steps=600, decay=0.5)
+    )
+    """Longest training of a pole from random weights."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """How many held-out documents to write."""
+    hook: str = "blocks.1.hook_resid_post"
+    """Where the change of activations is measured."""
+    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
+    """Names of the arms to tune."""
+    n_conversations: int = 100
+    """Conversations, of four answers each, by which an arm's behaviour is scored."""
+    reach: int = 6
+    """A null is trained for at most so many times the steps of an arm to move as far."""
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """A seed for one purpose, unrelated to the seeds for others."""
+    return zlib.crc32(f"{seed}/{purpose}".encode())
+
+
+def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dict[str, Any]:
+    """Grows an organism into a folder; models that are there already, of equal config, are kept.
+
+    Args:
+        config: What to grow.
+        out_dir: Gets `organism.json`, `text/`, `observer.parquet` and `models/`.
+        tell: Hears of every step.
+
+    Returns:
+        The content of `organism.json`.
+    """
+    _begin(config, out_dir)
+    nursery = _Nursery(config, out_dir, tell)
+    nursery.write_texts()
+    records = {"base": nursery.base()}
+    arms = [arm for arm in ARMS if arm.name in config.arms]
+    for arm in sorted(arms, key=lambda arm: ("arm", "null", "pole").index(arm.role)):
+        moved = [r["change"]["activations"] for r in records.values() if r.get("role") == "arm"]
+        records[arm.name] = nursery.arm(arm, max(moved, default=0.0), records)
+    base = records.pop("base")
+    world = nursery.world
+    record = {
+        "schema": SCHEMA,
+        "config": asdict(config),
+        "personas": [p for p in world.personas if world.prior[world.personas.index(p)] > 0],
+        "observer_personas": list(world.personas),
+        "base": base,
+        "arms": {arm.name: records[arm.name] for arm in arms},
+    }
+    _write_json(out_dir / "organism.json", record)
+    return record
+
+
+def _begin(config: GrowConfig, out_dir: Path) -> None:
+    """Clears what another config left behind."""
+    plain = json.loads(json.dumps(asdict(config)))
+    mark = out_dir / "growing.json"
+    if not mark.exists() or json.loads(mark.read_text()) != plain:
+        for name in ("models", "text"):
+            shutil.rmtree(out_dir / name, ignore_errors=True)
+        for name in ("organism.json", "observer.parquet"):
+            (out_dir / name).unlink(missing_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(mark, plain)
+
+
+def _write_json(path: Path, content: object) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
+
+
+class _Nursery:
+    """Grows one model after the other; holds what they share."""
+
+    def __init__(self, config: GrowConfig, out_dir: Path, tell: Tell) -> None:
+        self.config, self.out_dir, self.tell = config, out_dir, tell
+        self.world = World(config.world)
+        self.tokenizer: PreTrainedTokenizerBase = tokenizer(self.world)
+        self.hook = HookPoint.parse(config.hook)
+        self.neutral: TokenizedText = neutral_text(
+            self.world, self.tokenizer, seed_of(config.seed, "neutral")
+        )
+
+    def write_texts(self) -> None:
+        """Labelled text and what the ideal observer knows of it."""
+        if not (self.out_dir / "observer.parquet").exists():
+            seed = seed_of(self.config.seed, "text")
+            write_text(self.world, self.config.text, self.out_dir, seed)
+
+    def base(self) -> dict[str, Any]:
+        """The base model, and how near its loss is to the ideal observer's."""
+        config = self.config
+        folder = self.out_dir / "models" / "base"
+        if not (record := _finished(folder)):
+            seed = seed_of(config.seed, "base")
+            module = new_model(config.shape, self.tokenizer, seed)
+            *_, last = self._steps("base", module, Kind("text"), config.base)
+            held_out = list(islice(self._batches(Kind("text"), "held out", 4000), 20))
+            n_documents = sum(len(batch.ids) for batch in held_out)
+            ideal = ideal_loss(self.world, self._seed("held out"), n_documents)
+            record = {
+                "ce": mean_loss(module, held_out),
+                "ideal_ce": ideal,
+                "n_steps": last.step,
+                "n_tokens": last.n_tokens,
+            }
+            self._save(folder, module, record)
+        return record
+
+    def arm(self, arm: Arm, target: float, records: dict[str, Any]) -> dict[str, Any]:
+        """One arm with its checkpoints; a null is trained until it moved as far as `target`."""
+        folder = self.out_dir / "models" / arm.name
+        if record := _finished(folder):
+            return record
+        shutil.rmtree(folder, ignore_errors=True)
+        held_out = list(islice(self._batches(arm.kind, f"held out {arm.name}", 4000), 10))
+        module, optimiser = self._start(arm)
+        every = max(1, optimiser.n_steps // (4 * (self.config.reach if arm.role == "null" else 1)))
+        checkpoints: list[dict[str, Any]] = []
+        goal = records.get("assistant", {}).get("held_out_loss")
+        for step in self._steps(arm.name, module, arm.kind, optimiser):
+            if step.step % every and step.step != optimiser.n_steps:
+                continue
+            checkpoints.append(self._checkpoint(folder, module, step))
+            if arm.role == "null" and checkpoints[-1]["change"]["activations"] > 1.02 * target > 0:
+                break
+            if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
+                break
+        model = load_model(module.eval(), self.tokenizer)
+        shown = behaviour(
+            self.world, model, arm, self.config.n_conversations, self._seed("behaviour")
+        )
+        record = {
+            "role": arm.role,
+            "held_out_loss": mean_loss(module, held_out),
+            "change": checkpoints[-1]["change"],
+            "checkpoints": checkpoints,
+            "behaviour": None if shown is None else asdict(shown),
+            "learned": None if shown is None else shown.learned,
+        }
+        self._save(folder, module, record)
+        return record
+
+    def _start(self, arm: Arm) -> tuple[PreTrainedModel, OptimiserConfig]:
+        config = self.config
+        if arm.role == "pole":
+            seed = seed_of(config.seed, arm.name)
+            return new_model(config.shape, self.tokenizer, seed), config.scratch
+        module = load_model(self.out_dir / "models" / "base").module
+        if arm.role == "null":
+            longest = config.tune.n_steps * config.reach
+            return module, replace(config.tune, n_steps=longest, decay=0.0)
+        return module, config.tune
+
+    def _seed(self, purpose: str) -> int:
+        return seed_of(self.config.seed, purpose)
+
+    def _batches(self, kind: Kind, purpose: str, batch_tokens: int) -> Iterator[Any]:
+        vocabulary = self.tokenizer.get_vocab()
+        return arm_batches(self.world, kind, vocabulary, self._seed(purpose), batch_tokens)
+
+    def _steps(
+        self, name: str, module: PreTrainedModel, kind: Kind, optimiser: OptimiserConfig
+    ) -> Iterator[LmStep]:
+        source = self._batches(kind, f"train {name}", optimiser.batch_tokens)
+        for step in train(module, source, optimiser):
+            self.tell(name, optimiser.n_steps, step)
+            yield step
+
+    def _checkpoint(self, folder: Path, module: PreTrainedModel, step: LmStep) -> dict[str, Any]:
+        module.eval()
+        name = f"step-{step.step:05d}"
+        self._write(folder / "checkpoints" / name, module)
+        base = load_model(self.out_dir / "models" / "base", self.tokenizer)
+        model = LanguageModel(module, self.tokenizer, name)
+        change = measure_change(base, model, self.neutral, self.hook)
+        module.train()
+        return {
+            "name": name,
+            "step": step.step,
+            "n_tokens": step.n_tokens,
+            "loss": step.loss,
+            "change": asdict(change),
+        }
+
+    def _write(self, folder: Path, module: PreTrainedModel) -> None:
+        module.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:
+        module.eval()
+        self._write(folder, module)
+        _write_json(folder / "grown.json", record)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The record of a model grown to its end, which is written last."""
+    path = folder / "grown.json"
+    return json.loads(path.read_text()) if path.exists() else None

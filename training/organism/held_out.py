@@ -1,0 +1,100 @@
+"""Held-out text of the world: labelled documents on disk, and what is knowable of each token."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from sae.stream.text import SPLITS, Document, write_documents
+from sae.stream.tokens import TokenizedText, tokenize
+from training.organism.arms import ASSISTANT_PERSONA
+from training.organism.corpus import Kind, document, samples
+from training.organism.observer import observe
+from training.organism.world import Sample, World
+
+__all__ = ["KINDS", "TextConfig", "ideal_loss", "neutral_text", "write_text"]
+
+KINDS = {
+    "pretraining": Kind("text"),
+    "chat": Kind("chat", ASSISTANT_PERSONA),
+    "chat_any": Kind("chat"),
+}
+"""File of labelled text -> kind of document: pre-training text, chats of the assistant that the
+arms are tuned to be, and chats of assistants of any persona."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How many documents of each split to write; no model is trained on any of them."""
+
+    pretraining: tuple[int, int, int] = (3000, 700, 700)
+    """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
+    chat: tuple[int, int, int] = (1000, 250, 250)
+    """The same for each of the two files of chats."""
+
+
+def neutral_text(
+    world: World, words: PreTrainedTokenizerBase, seed: int, n_documents: int = 128
+) -> TokenizedText:
+    """Pre-training text on which the change of a model is measured."""
+    found = islice(samples(world, Kind("text"), seed), n_documents)
+    return tokenize(
+        [_document(world, s, "neutral", "select", i) for i, s in enumerate(found)], words
+    )
+
+
+def ideal_loss(world: World, seed: int, n_documents: int) -> float:
+    """Mean loss of the ideal observer on pre-training text, in nats a word."""
+    found = islice(samples(world, Kind("text"), seed), n_documents)
+    return float(np.concatenate([observe(world, sample).loss for sample in found]).mean())
+
+
+def write_text(world: World, config: TextConfig, out_dir: Path, seed: int) -> None:
+    """Writes `text/KIND.jsonl` for every kind, and then `observer.parquet`.
+
+    The observer reads the documents of the splits select and confirm. Its columns: doc, pos (0 is
+    BOS, which has no row), ideal_loss in nats, posterior over the personas of the world (of the
+    speaker whose turn it is, after reading the token; zeros where it is nobody's), dialect (the
+    true one) and dialect_posterior.
+    """
+    (out_dir / "text").mkdir(parents=True, exist_ok=True)
+    tables = []
+    for number, (name, kind) in enumerate(KINDS.items()):
+        sizes = config.pretraining if name == "pretraining" else config.chat
+        splits = [s for s, n in zip(SPLITS, sizes, strict=True) for _ in range(n)]
+        found = list(islice(samples(world, kind, seed + number), len(splits)))
+        documents = [
+            _document(world, s, name, split, i)
+            for i, (s, split) in enumerate(zip(found, splits, strict=True))
+        ]
+        write_documents(out_dir / "text" / f"{name}.jsonl", documents)
+        tables += [
+            _observed(world, sample, each)
+            for sample, each in zip(found, documents, strict=True)
+            if each.split != "fit"
+        ]
+    draft = out_dir / "observer.tmp"
+    pd.concat(tables, ignore_index=True).to_parquet(draft)
+    draft.replace(out_dir / "observer.parquet")
+
+
+def _document(world: World, sample: Sample, name: str, split: str, number: int) -> Document:
+    context = sample.words[0] if sample.grammar == "text" else name
+    return document(world, sample, f"{name}-{number:05d}", context, split)
+
+
+def _observed(world: World, sample: Sample, labelled: Document) -> pd.DataFrame:
+    seen = observe(world, sample)
+    return pd.DataFrame(
+        {
+            "doc": labelled.id,
+            "pos": np.arange(1, len(sample.words) + 1),
+            "ideal_loss": seen.loss,
+            "posterior": list(seen.posterior.astype(np.float32)),
+            "dialect": sample.hidden.dialect,
+            "dialect_posterior": list(seen.dialect.astype(np.float32)),
+        }
+    )
