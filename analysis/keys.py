@@ -35,7 +35,11 @@ class Kind:
 
 
 def holds(
-    form: Any, low: float = -math.inf, high: float = math.inf, many: str = "", **default: Any
+    form: Any,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
+    many: str = "",
+    **default: Any,
 ) -> Any:
     """A dataclass field that says what its key may hold.
 
@@ -49,7 +53,7 @@ def holds(
     Returns:
         The field.
     """
-    return field(metadata={"kind": Kind(form, low, high, many)}, **default)
+    return field(metadata={"kind": Kind(form, float(low), float(high), many)}, **default)
 
 
 def refuse(key: str, found: str, do: str) -> InputError:
@@ -127,10 +131,10 @@ def _read(kind: Kind, value: Any, key: str, optional: bool = False) -> Any:
 
 def _plain(kind: Kind, value: Any, key: str) -> Any:
     if kind.form == "any":
-        return value
+        return float(value) if kind.form == "number" else value
     is_flag = isinstance(value, bool)
     if not isinstance(value, TYPES[kind.form]) or is_flag != (kind.form == "flag"):
         raise refuse(key, f"{value!r:.60}", f"write a {kind.form}")
     if kind.form in ("number", "count") and not kind.low <= value <= kind.high:
         raise refuse(key, f"{value}", f"write a number from {kind.low:g} to {kind.high:g}")
-    return value
+    return float(value) if kind.form == "number" else value
