@@ -1,0 +1,220 @@
+"""dictionary + model + held-out text -> how faithful it is, and how busy its latents are."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae.dictionary.metrics import (
+    CeSums,
+    FireSums,
+    FvuSums,
+    ce_recovered_compute,
+    ce_recovered_update,
+    fire_rate_compute,
+    fire_rate_update,
+    fvu_compute,
+    fvu_update,
+)
+from sae.dictionary.sae import Sae
+from sae.errors import InputError
+from sae.stream.activations import HookPoint, harvest, logits, logits_with, padded
+from sae.stream.model import LanguageModel
+from sae.stream.tokens import TokenizedText
+
+__all__ = ["FIRE_RATE_EDGES", "Evaluation", "evaluate"]
+
+FIRE_RATE_EDGES: tuple[float, ...] = tuple(-6 + each / 4 for each in range(25))
+"""Bin edges of the fire-rate histogram: log10 of fires per token, four bins a decade."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found, over the non-special tokens of the text it was given."""
+
+    fvu: float
+    """Fraction of variance unexplained; 0 is perfect."""
+
+    l0: float
+    """Fires per token."""
+
+    ce_clean: float
+    """Next-token loss of the model itself, nats."""
+
+    ce_patched: float
+    """Next-token loss with reconstructions in place of the residual vectors, nats."""
+
+    ce_ablated: float
+    """Next-token loss with their mean in place of the residual vectors, nats."""
+
+    ce_recovered: float
+    """(ablated - patched) / (ablated - clean); NaN where mean ablation costs nothing."""
+
+    dead_fraction: float
+    """Share of latents without a fire on these tokens."""
+
+    fire_rate_counts: tuple[int, ...]
+    """Latents that fired, by log10 of their fire rate, between `FIRE_RATE_EDGES`."""
+
+    n_tokens: int
+    """Tokens reconstructed."""
+
+    n_predicted: int
+    """Of these, tokens whose successor is not special either: those the losses are means over."""
+
+    def row(self, n_tokens: int) -> dict[str, float | int]:
+        """The numbers as a flat row for a tracker, the histogram left out.
+
+        Args:
+            n_tokens: Tokens the dictionary was fitted on so far: the tracker's clock.
+        """
+        hidden = ("fire_rate_counts", "n_predicted")
+        numbers = {f"eval/{key}": each for key, each in asdict(self).items() if key not in hidden}
+        return {"tokens": n_tokens, **numbers}
+
+
+def evaluate(
+    sae: Sae,
+    model: LanguageModel,
+    text: TokenizedText,
+    hook: HookPoint,
+    batch_documents: int = 32,
+) -> Evaluation:
+    """Measures a dictionary on documents it was not fitted on.
+
+    Non-special tokens count; at special ones, BOS among them, the residual vector stays as it is.
+    A loss counts where a non-special token predicts a non-special one. Ablation puts the mean over
+    the tokens that count in their place.
+
+    Args:
+        sae: Of the hook's width, folded or not; its mode is restored.
+        model: The model whose activations it was fitted on, or another one of that width.
+        text: Held-out documents.
+        hook: Where to take and replace the residual vectors.
+        batch_documents: Documents of one forward pass; changes no number beyond rounding.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ConfigError: The model has no such hook.
+        InputError: Fewer than two tokens count, or no prediction does.
+    """
+    was_training = sae.training
+    sae.eval()
+    try:
+        mean = _mean(model, text, hook, batch_documents)
+        parts = [
+            _measured(sae, model, hook, batch, mean) for batch in _batches(text, batch_documents)
+        ]
+    finally:
+        sae.train(was_training)
+    fvu, fires, ce = (reduce(add, each) for each in zip(*parts, strict=True))
+    if not ce.n_tokens:
+        raise InputError("next-token losses", "no token followed by another", "give longer text")
+    return _evaluation(fvu, fires, ce)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    ids: Int[Tensor, "b p"]
+    mask: Bool[Tensor, "b p"]
+    """Real tokens."""
+    counted: Bool[Tensor, "b p"]
+    """Real tokens that are not special."""
+
+
+def _batches(text: TokenizedText, batch_documents: int) -> Iterator[_Batch]:
+    counted = torch.from_numpy(~text.table["is_special"].to_numpy(dtype=bool))
+    for first in range(0, len(text.ids), batch_documents):
+        rows = text.ids[first : first + batch_documents]
+        ids, mask = padded(rows)
+        placed = torch.zeros_like(mask)
+        placed[mask] = counted[int(text.starts[first]) : int(text.starts[first + len(rows)])]
+        yield _Batch(ids, mask, placed)
+
+
+def _mean(
+    model: LanguageModel, text: TokenizedText, hook: HookPoint, batch_documents: int
+) -> Float[Tensor, " d_in"]:
+    """Mean residual vector over the tokens that count."""
+    counted = torch.from_numpy(~text.table["is_special"].to_numpy(dtype=bool)).to(model.device)
+    if int(counted.sum()) < 2:
+        raise InputError("an evaluation", f"{int(counted.sum())} tokens", "give at least two")
+    total = torch.zeros(model.d_in, dtype=torch.float64, device=model.device)
+    for rows, found in harvest(model, text, [hook], batch_documents):
+        total += found[hook][counted[rows]].double().sum(0)
+    return (total / counted.sum()).float()
+
+
+@torch.no_grad()
+def _measured(
+    sae: Sae,
+    model: LanguageModel,
+    hook: HookPoint,
+    batch: _Batch,
+    mean: Float[Tensor, " d_in"],
+) -> tuple[FvuSums, FireSums, CeSums]:
+    """Sums over one batch, from a clean, a patched and an ablated pass."""
+    counted = batch.counted.to(model.device)
+    sums: list[tuple[FvuSums, FireSums]] = []
+
+    def patch(x: Float[Tensor, "b p d_in"]) -> Float[Tensor, "b p d_in"]:
+        seen = x[counted].float().to(sae.W_enc.device)
+        z = sae.encode(seen)
+        x_hat = sae.decode(z)
+        sums.append((fvu_update(seen, x_hat), fire_rate_update(z)))
+        return _placed(x, counted, x_hat)
+
+    def ablate(x: Float[Tensor, "b p d_in"]) -> Float[Tensor, "b p d_in"]:
+        return _placed(x, counted, mean.expand(int(counted.sum()), -1))
+
+    passes = (
+        logits(model, batch.ids, batch.mask),
+        logits_with(model, batch.ids, batch.mask, hook, patch),
+        logits_with(model, batch.ids, batch.mask, hook, ablate),
+    )
+    return (*sums[0], ce_recovered_update(*(_losses(each, batch) for each in passes)))
+
+
+def _placed(
+    x: Float[Tensor, "b p d_in"], where: Bool[Tensor, "b p"], rows: Float[Tensor, "n d_in"]
+) -> Float[Tensor, "b p d_in"]:
+    """A copy of `x` with other vectors at some places."""
+    y = x.clone()
+    y[where] = rows.to(x)
+    return y
+
+
+def _losses(scores: Float[Tensor, "b p vocab"], batch: _Batch) -> Float[Tensor, " n"]:
+    """Next-token losses in nats where a token that counts is followed by one that counts."""
+    pairs = batch.counted[:, :-1] & batch.counted[:, 1:]
+    predicted = scores[:, :-1][pairs.to(scores.device)].float()
+    return torch.nn.functional.cross_entropy(
+        predicted, batch.ids[:, 1:][pairs].to(scores.device), reduction="none"
+    )
+
+
+def _evaluation(fvu: FvuSums, fires: FireSums, ce: CeSums) -> Evaluation:
+    rates = fire_rate_compute(fires)
+    logs = rates[rates > 0].log10().clamp(FIRE_RATE_EDGES[0], FIRE_RATE_EDGES[-1])
+    counts, _ = np.histogram(logs.cpu().numpy(), bins=np.array(FIRE_RATE_EDGES))
+    costs = bool(ce.ablated > ce.clean)
+    return Evaluation(
+        fvu=fvu_compute(fvu),
+        l0=rates.sum().item(),
+        ce_clean=ce.clean.item() / ce.n_tokens,
+        ce_patched=ce.patched.item() / ce.n_tokens,
+        ce_ablated=ce.ablated.item() / ce.n_tokens,
+        ce_recovered=ce_recovered_compute(ce) if costs else math.nan,
+        dead_fraction=(rates == 0).double().mean().item(),
+        fire_rate_counts=tuple(counts.tolist()),
+        n_tokens=fires.n_tokens,
+        n_predicted=ce.n_tokens,
+    )

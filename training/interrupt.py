@@ -1,0 +1,76 @@
+"""Signals that end a run: the first lets it save, the second ends it at once."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+__all__ = ["Interrupt"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """A context in which the first SIGINT or SIGTERM asks, and the second ends.
+
+    The script looks at `requested` after every step, saves its state and leaves the block. On
+    leaving, the signal is raised again with its default handler, so that the process ends
+    *because of the signal* and whoever waits for it sees that (exit status 130 or 143 in a
+    shell). Neither `finally` clauses nor `atexit` hooks outside the block run after that:
+    trackers are closed inside it. An exception on its way out of the block is never hidden by the
+    signal: it goes on, and decides how the process ends.
+
+    The handlers are installed whatever was there before, because a background process of a
+    non-interactive shell inherits SIGINT ignored. Without a signal the old handlers come back.
+    Signal handlers belong to the main thread, so the block must run in it.
+
+    Example:
+        >>> with Interrupt() as interrupt:
+        ...     for step in range(3):
+        ...         if interrupt.requested:
+        ...             break
+        >>> step, interrupt.requested
+        (2, False)
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Callable | int | None] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal asked the run to stop."""
+        return self._received is not None
+
+    def __enter__(self) -> "Interrupt":
+        self._previous = {each: signal.signal(each, self._handle) for each in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for each, handler in self._previous.items():
+            # None stands for a handler that was not installed from Python and cannot be restored.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+        if self._received is not None and error is None:
+            # A reader that went away must not turn the signal into a traceback.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            _end_by(self._received)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None:
+            _end_by(signal.Signals(number))
+        self._received = signal.Signals(number)
+
+
+def _end_by(number: signal.Signals) -> None:
+    """Ends this process by the signal itself."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

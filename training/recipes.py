@@ -1,0 +1,105 @@
+"""Runs by name: each function returns what a dictionary is to be and how it is fitted."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from sae.dictionary.config import BatchTopKConfig, SaeConfig
+from sae.errors import ConfigError
+from training.config import TrainConfig
+
+__all__ = ["RECIPES", "Recipe", "default", "organism", "recipe", "stories260k"]
+
+Recipe = tuple[SaeConfig, TrainConfig]
+"""A dictionary's shape and the run that fits it."""
+
+
+def organism(seed: int = 0) -> Recipe:
+    """The dictionary of the model organism: width 128, 1,024 latents, 16 fires a token.
+
+    One million tokens. The shape is small enough for a laptop and wide enough for every factor
+    of the organism's world to have a latent of its own.
+    """
+    return (
+        SaeConfig(d_in=128, d_sae=1024, sparsity=BatchTopKConfig(k=16)),
+        TrainConfig(
+            n_tokens=1_000_000, batch_tokens=2048, lr=2e-3, dead_after_tokens=100_000, seed=seed
+        ),
+    )
+
+
+def stories260k(seed: int = 0) -> Recipe:
+    """A dictionary for the 260k-parameter story model: width 64, 512 latents, 16 fires a token."""
+    return (
+        SaeConfig(d_in=64, d_sae=512, sparsity=BatchTopKConfig(k=16)),
+        TrainConfig(
+            n_tokens=1_000_000, batch_tokens=2048, lr=2e-3, dead_after_tokens=100_000, seed=seed
+        ),
+    )
+
+
+def default(d_in: int, seed: int = 0) -> Recipe:
+    """What to start from for a model of width `d_in`: nested BatchTopK, 16 latents a dimension.
+
+    Three nested dictionaries, of 1, 4 and 16 latents a dimension, because persona structure is
+    hierarchical and one flat dictionary lets special latents absorb the general ones.
+
+    Source:
+        Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders",
+        arXiv:2503.17547.
+
+    Args:
+        d_in: Width of the activations.
+        seed: Of the run.
+
+    Returns:
+        The recipe: 100 million tokens, 32 fires a token, dead after 2 million silent tokens.
+    """
+    k = min(32, 16 * d_in)
+    sparsity = BatchTopKConfig(k=k)
+    return (
+        SaeConfig(d_in=d_in, d_sae=16 * d_in, sparsity=sparsity, prefixes=(d_in, 4 * d_in)),
+        TrainConfig(n_tokens=100_000_000, dead_after_tokens=2_000_000, seed=seed),
+    )
+
+
+RECIPES: Mapping[str, Callable[[int, int], Recipe]] = MappingProxyType(
+    {
+        "organism": lambda _, seed: organism(seed),
+        "stories260k": lambda _, seed: stories260k(seed),
+        "default": default,
+    }
+)
+"""Every recipe by its name, as a function of width and seed."""
+
+
+def recipe(name: str, d_in: int, seed: int = 0) -> Recipe:
+    """The recipe of that name, checked against the width of the activations at hand.
+
+    Args:
+        name: A key of `RECIPES`.
+        d_in: Width of the activations.
+        seed: Of the run.
+
+    Returns:
+        The dictionary's configuration and the run's.
+
+    Raises:
+        ConfigError: There is no such recipe, or it is for another width.
+
+    Example:
+        >>> recipe("default", d_in=64)[0].d_sae
+        1024
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {list(RECIPES)}"
+        raise ConfigError(f"recipe {name!r}", "no such recipe", hint)
+    chosen = RECIPES[name](d_in, seed)
+    if chosen[0].d_in != d_in:
+        raise ConfigError(
+            f"recipe {name!r} for activations of width {d_in}",
+            f"a recipe for width {chosen[0].d_in}",
+            "use 'default', or activations of that width",
+        )
+    return chosen
