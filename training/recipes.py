@@ -23,7 +23,7 @@ def organism(seed: int = 0) -> Recipe:
     return (
         SaeConfig(d_in=128, d_sae=1024, sparsity=BatchTopKConfig(k=16)),
         TrainConfig(
-            n_tokens=1_000_000, batch_tokens=2048, lr=2e-3, dead_after_tokens=100_000, seed=seed
+            n_tokens=1_000_000, batch_tokens=1024, lr=2e-3, dead_after_tokens=100_000, seed=seed
         ),
     )
 
@@ -33,7 +33,7 @@ def stories260k(seed: int = 0) -> Recipe:
     return (
         SaeConfig(d_in=64, d_sae=512, sparsity=BatchTopKConfig(k=16)),
         TrainConfig(
-            n_tokens=1_000_000, batch_tokens=2048, lr=2e-3, dead_after_tokens=100_000, seed=seed
+            n_tokens=1_000_000, batch_tokens=1024, lr=2e-3, dead_after_tokens=100_000, seed=seed
         ),
     )
 
