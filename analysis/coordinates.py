@@ -188,7 +188,8 @@ def _refitted(one: Firing, energy: np.ndarray, part: slice, w: np.ndarray) -> np
     total = _over(moments.sum(axis=0), energy.sum(axis=0)[:, None]).astype(np.float32)
     moved = w @ moments.reshape(len(moments), -1)
     refit = moved.reshape(len(w), *moments.shape[1:])
-    refit /= np.where(energy.any(axis=0), w @ energy, np.nan)[:, :, None]
+    drawn = w @ energy
+    refit /= np.where(drawn > 0, drawn, np.nan)[:, :, None]
     refit += one.rows[part].astype(np.float32) - total
     return refit
 

@@ -187,8 +187,9 @@ def _called(
     q = table["q_value"].to_numpy(float)
     significant = np.nan_to_num(q, nan=1.0) <= rule.q
     gone = (point == "lost") & (table["rate_ratio_high"].to_numpy() < rule.lost_ratio)
-    met = (table["direction"] > table["chance_cosine"]).to_numpy()
-    met &= (1 - table["gating"] > table["chance_cofiring"]).to_numpy()
+    points_alike = table["direction"] > table["chance_cosine"]
+    fires_alike = 1 - table["gating"] > table["chance_cofiring"]
+    met = (points_alike & fires_alike).to_numpy()
     carrier = _carried_elsewhere(coordinates, bands)
     moved = carrier >= 0
     changed = (point != "preserved") & significant

@@ -6,7 +6,6 @@ tokens do together. A tuned model is held against a null whose activations moved
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ def _unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
     """The coordinate on a scale where large is far from the base and spreads are comparable."""
     match coordinate:
         case "direction":
-            return np.log(np.maximum(1 - values, 0) + 1e-6)
+            return np.arccos(np.clip(values, -1, 1))
         case "gating":
             return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
         case "gain":
@@ -36,7 +35,8 @@ def _unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
 
 def _bin_edges(fire_rate: np.ndarray) -> np.ndarray:
     n_bins = int(np.clip(len(fire_rate) // LATENTS_A_BIN, 1, MAX_BINS))
-    return np.quantile(fire_rate, np.arange(1, n_bins) / n_bins)
+    edges = np.unique(np.quantile(fire_rate, np.arange(1, n_bins) / n_bins))
+    return edges[edges < fire_rate.max()]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ class Null:
     """Each coordinate of every live latent; not a number where it could not be measured."""
 
     @classmethod
-    def of(cls, name: str, change: float, coordinates: Coordinates, min_firings: int = 30) -> Self:
+    def of(
+        cls, name: str, change: float, coordinates: Coordinates, min_firings: int = 30
+    ) -> "Null":
         """A null from the coordinates of a pair in which nothing of interest happened.
 
         Args:
@@ -69,26 +71,29 @@ class Null:
             The null.
 
         Raises:
-            InputError: Fewer than 20 live latents.
+            InputError: Fewer than 20 live latents, or fewer than 20 that live in both models.
         """
         table = coordinates.table
         live = table.loc[table["n_fires_base"] >= min_firings]
-        if len(live) < MIN_LATENTS:
+        both = live["n_fires_tuned"].to_numpy() >= min_firings
+        if both.sum() < MIN_LATENTS:
             raise InputError(
                 f"a null from {name}",
-                f"{len(live)} latents with {min_firings} firings",
+                f"{both.sum()} latents with {min_firings} firings in both models",
                 "give more held-out tokens",
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
-        both = live["n_fires_tuned"].to_numpy() >= min_firings
         values = {c: live[c].to_numpy(float) for c in COORDINATES}
         for c in ("direction", "gain"):
             values[c] = np.where(both, values[c], np.nan)
         return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values)
 
     def _draws(self, coordinate: str, b: int) -> np.ndarray:
-        draws = self.values[coordinate][self.bins == b]
-        return draws[~np.isnan(draws)]
+        """Measured null values of a bin, or of all bins where the bin has too few."""
+        draws = self.values[coordinate]
+        measured = ~np.isnan(draws)
+        mine = measured & (self.bins == b)
+        return draws[mine if mine.sum() >= MIN_LATENTS else measured]
 
     def _standard(self, coordinate: str, b: int, values: np.ndarray) -> np.ndarray:
         """How far out values lie, in the bin's own median and quartile distance."""
@@ -107,8 +112,10 @@ class Null:
 
         One-sided for direction (low) and gating (high), two-sided for gain. The p-value is the
         rank among the draws of the latent's own bin, (1 + n as extreme) / (1 + n). Only where it
-        lies beyond all of them is it refined by the rank among the draws of all bins, each in units
-        of its own bin's median and quartile distance.
+        lies beyond all of them is it refined: by the rank among the draws of all bins, each in
+        units of its own bin's median and quartile distance, and beyond all of those too by a power
+        law with the lower 95 % limit of Hill's exponent. A power law is heavier than the tails of
+        drift, so the refinement errs towards large p-values.
 
         Args:
             coordinate: One of direction, gain, gating.
@@ -130,7 +137,7 @@ class Null:
             own = self._standard(coordinate, b, self._draws(coordinate, b))
             own_p = _rank_p(own, far)
             floor = 1 / (1 + len(own))
-            refined = np.minimum(own_p, _rank_p(pooled, far))
+            refined = np.minimum(own_p, _tail_p(pooled, far))
             out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
         return out
 
@@ -165,10 +172,10 @@ class Null:
         return limits[bins, 0], limits[bins, 1]
 
     def smallest_p(self) -> float:
-        """The smallest p-value the null can give after correction for three coordinates.
+        """The smallest p-value that ranks alone can give, corrected for three coordinates.
 
         Returns:
-            3 / (1 + n draws): with m tests, no fewer than m times this over q can be called at q.
+            3 / (1 + n draws). Smaller p-values lean on the extrapolated tail.
         """
         n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
         return len(COORDINATES) / (1 + n)
@@ -203,6 +210,19 @@ def _rank_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
     ordered = np.sort(draws)
     as_extreme = len(ordered) - np.searchsorted(ordered, values, side="left")
     return (1 + as_extreme) / (1 + len(ordered))
+
+
+def _tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rank p-values, extended beyond the largest draw by a power law (Hill 1975)."""
+    ordered = np.sort(draws)
+    n_top = max(len(ordered) // 10, 2)
+    threshold, largest = ordered[-n_top - 1], ordered[-1]
+    p = _rank_p(draws, values)
+    if threshold <= 0 or largest <= threshold:
+        return p
+    hill = n_top / np.log(ordered[-n_top:] / threshold).sum()
+    exponent = hill * max(1 - 1.96 / np.sqrt(n_top), 0)
+    return p * (largest / np.maximum(values, largest)) ** exponent
 
 
 def choose(nulls: Sequence[Null], change: float) -> Null | None:
