@@ -185,12 +185,9 @@ def _shards(
         waiting.append(found[hook].cpu())
         if sum(map(len, waiting)) >= shard_tokens:
             *full, rest = torch.cat(waiting).split(shard_tokens)
-            if len(rest) == shard_tokens:
-                full, rest = [*full, rest], rest[:0]
-            yield from (x.clone() for x in full)
-            waiting = [rest.clone()]
-    if len(x := torch.cat(waiting)):
-        yield x
+            yield from full
+            waiting = [rest.clone()]  # at most a shard, never nothing
+    yield torch.cat(waiting)
 
 
 def _manifest(path: Path) -> Mapping[str, Any]:

@@ -94,7 +94,7 @@ def test_resuming_right_at_a_refill_reads_no_old_chunk():
 
 
 def test_the_bytes_are_bounded():
-    source = Numbered((5, 9, 4, 7, 5))
+    source = Numbered((5, 10, 4, 7, 5))  # 5 and 10 are one row too many
     buffer = ActivationBuffer(source, 4, bytes_limit=14 * ROW + 3)
     held = set()
     for _ in range(40):
@@ -102,7 +102,7 @@ def test_the_bytes_are_bounded():
         held.add(buffer.n_bytes)
     assert max(held) <= 14 * ROW
     assert len(held) > 1
-    with pytest.raises(ConfigError, match=r"bytes_limit=64.*a chunk of 72 bytes"):
+    with pytest.raises(ConfigError, match=r"bytes_limit=64.*a chunk of 80 bytes"):
         ActivationBuffer(source, 4, bytes_limit=8 * ROW)
 
 
@@ -169,6 +169,16 @@ def test_special_tokens_and_outliers_are_left_out(cache):
     keep = usual_tokens(table)
     assert not keep[table["is_special"] | table["is_outlier"]].any()
     assert keep.sum() == (~table["is_special"]).sum() - 1  # the first token is special as well
+
+
+def test_a_live_source_leaves_out_outliers(tiny_model, text, monkeypatch):
+    token = text.table["token_id"].iloc[5]
+    embedding = tiny_model.module.get_input_embeddings().weight
+    monkeypatch.setattr(embedding, "data", embedding.data.clone())
+    embedding.data[token] *= 100
+    live = ModelSource(tiny_model, text, HookPoint(0, "resid_pre"))
+    usual = usual_tokens(text.table) & (text.table["token_id"] != token).to_numpy()
+    assert len(chunks(live)) == usual.sum() < usual_tokens(text.table).sum()
 
 
 def test_a_live_stream_is_resumed_as_well(tiny_model, text):

@@ -69,6 +69,21 @@ def test_any_unicode_round_trips(tmp_path, corpus):
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.jsonl"]
 
 
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    def broken():
+        yield Document("b", "tales", "fit", (), "story")
+        raise ZeroDivisionError
+
+    path = lines(tmp_path / "text.jsonl", LINE)
+    before = path.read_bytes(), path.stat().st_ino
+    with pytest.raises(ZeroDivisionError):
+        write_documents(path, broken())
+    assert (path.read_bytes(), path.stat().st_ino) == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_documents(path, read_documents(path))
+    assert path.stat().st_ino != before[1]  # another file took its place, whole
+
+
 def lines(path, *records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path

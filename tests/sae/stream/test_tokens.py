@@ -70,6 +70,14 @@ def test_a_template_that_strips_is_followed():
     assert (text, spans) == ("<a b>", [(1, 4)])
 
 
+def test_turns_with_nothing_between_them():
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    document = chat(("user", "ab"), ("assistant", ""), ("user", "c"), ("assistant", "d"))
+    table = tokenize([document], byte_level(template)).table
+    assert table["turn"].tolist() == [0, 0, 2, 3]
+    assert table["role"].tolist() == ["user", "user", "user", "assistant"]
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
