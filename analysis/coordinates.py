@@ -21,6 +21,7 @@ from sae.errors import InputError
 __all__ = ["COORDINATES", "Coordinates", "measure"]
 
 COORDINATES = ("direction", "gain", "gating")
+"""The coordinates that are measured."""
 LATENTS_AT_ONCE = 64
 CHANCE = 0.995
 

@@ -13,11 +13,11 @@ from jaxtyping import Bool
 
 from analysis.coordinates import COORDINATES, Coordinates
 from analysis.intervals import false_discovery, share_interval
-from analysis.names import EMITTED, FATES, REPURPOSED, fate_rows
+from analysis.names import EMITTED, fate_rows
 from analysis.nulls import Null
 from sae.errors import InputError
 
-__all__ = ["FATES", "REPURPOSED", "Rule", "decide", "error_rates"]
+__all__ = ["Rule", "decide", "error_rates"]
 
 ELSEWHERE = "another latent carries it"
 NOT_SIGNIFICANT = "beyond the null, but not at the false discovery rate"

@@ -32,7 +32,8 @@ def fires(z: sparse.csr_array) -> sparse.csr_array:
         A matrix of ones, zeros left out.
     """
     out = sparse.csr_array(((z.data > 0).astype(np.float32), z.indices, z.indptr), shape=shape(z))
-    if (out.data == 0).any():
+    if not out.data.all():
+        out = out.copy()  # eliminating zeros would rewrite the indices shared with z
         out.eliminate_zeros()
     return out
 

@@ -19,7 +19,9 @@ FATES = (
     "unstable",
     "undetermined",
 )
+"""Every fate a latent can have."""
 REPURPOSED = ("re_gated", "re_wired", "rotated")
+"""Fates in which a latent of the base model is put to another use."""
 EMITTED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "lost", "undetermined")
 """Fates that `decide` can give; `re_wired` needs effects, `split` and `unstable` more runs."""
 _MEASURED = ("direction", "gain", "gating", "effect", "existence")

@@ -20,6 +20,7 @@ from sae.errors import ConfigError
 __all__ = ["PLANTABLE", "Model", "World", "WorldConfig", "dictionary_of"]
 
 PLANTABLE = ("amplified", "suppressed", "re_gated", "rotated", "lost")
+"""Changes that can be planted, by the fate they ought to get."""
 THRESHOLD = 0.25
 
 

@@ -73,7 +73,7 @@ def _error(
 
 def excess(
     personas: Float[np.ndarray, "n k"],
-    matched: Sequence[Float[np.ndarray, "n k"]],
+    matched: Sequence[Float[np.ndarray, "n _"]],
     target: Float[np.ndarray, "n d_in"],
     fit: Bool[np.ndarray, " n"],
     blocks: Blocks,

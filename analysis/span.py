@@ -192,7 +192,7 @@ def span_share(
     shift: Float[np.ndarray, "n d_in"],
     basis: Float[np.ndarray, "rank d_in"],
     blocks: Blocks,
-    null: Float[np.ndarray, "n_null rank d_in"],
+    null: Float[np.ndarray, "n_null _ d_in"],
     weights: Float[np.ndarray, "resamples n_blocks"] | None = None,
 ) -> SpanShare:
     """How much of what fine-tuning did to assistant tokens lies in the persona span.

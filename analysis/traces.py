@@ -66,13 +66,13 @@ class Sums:
 
 
 @torch.no_grad()
-def _chunk(sae: Sae, x: Tensor) -> tuple[sparse.csr_array, np.ndarray]:
+def _chunk(sae: Sae, x: Float[Tensor, "n d_in"]) -> tuple[sparse.csr_array, np.ndarray]:
     """Latents of a chunk in activation units, and what the dictionary leaves of it."""
     z = sae.encode(x)
     left = (x - sae.decode(z)).float().numpy()
     scale = sae.W_dec.norm(dim=-1) / sae.input_scale
     token, latent = z.nonzero(as_tuple=True)
-    values = (z * scale)[token, latent].float().numpy()
+    values = (z[token, latent] * scale[latent]).float().numpy()
     starts = torch.searchsorted(token.contiguous(), torch.arange(len(x) + 1)).numpy()
     return sparse.csr_array((values, latent.int().numpy(), starts.astype(np.int32)), z.shape), left
 

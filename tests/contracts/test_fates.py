@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis.coordinates import Coordinates
-from analysis.fates import EMITTED, FATES, REPURPOSED, decide
-from analysis.names import COLUMNS, fate_rows
+from analysis.fates import decide
+from analysis.names import COLUMNS, EMITTED, FATES, REPURPOSED, fate_rows
 from analysis.nulls import Null
 
 N_NULL = 1200

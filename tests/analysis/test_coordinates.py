@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from scipy import sparse
+
+from analysis.coordinates import measure
+from analysis.intervals import assign_blocks, resample_weights
+from analysis.traces import Firing
+
+
+def _firing(z, rows, x, blocks):
+    z = sparse.csr_array(np.asarray(z, np.float32))
+    left = x - z @ rows
+    moments = np.stack(
+        [z.toarray()[m].T @ left[m] for m in blocks.of_token == np.arange(blocks.n_blocks)[:, None]]
+    )
+    return Firing(z, rows.astype(np.float32), moments.astype(np.float32))
+
+
+def _exact(z, rows, blocks):
+    return _firing(z, rows, np.asarray(z) @ rows, blocks)
+
+
+def test_every_coordinate_by_hand():
+    blocks = assign_blocks(np.arange(8))
+    base = np.zeros((8, 3))
+    tuned = np.zeros((8, 3))
+    base[:4, 0], tuned[2:8, 0] = 1, 2  # both fire on two tokens
+    base[:, 1], tuned[:, 1] = 1, 0.5
+    base[:2, 2] = 1  # never fires in the tuned model
+    rows = np.eye(3, 4)
+    turned = np.array([[0.6, 0.8, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    found = measure(_exact(base, rows, blocks), _exact(tuned, turned, blocks), blocks, 3)
+    table = found.table
+    assert table["direction"].tolist() == pytest.approx([0.6, 1, 1])
+    assert table["gain"].tolist() == pytest.approx([np.log(2), np.log(0.5), np.nan], nan_ok=True)
+    assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, 1])
+    assert table["rate_ratio"].tolist() == [1.5, 1, 0]
+    assert table["fire_rate"].tolist() == [0.5, 1, 0.25]
+    assert table["n_fires_tuned"].tolist() == [6, 8, 0]
+    assert (table["rate_ratio_high"] >= table["rate_ratio"]).all()
+    assert found.cofiring.shape == found.cosine.shape == (3, 3)
+
+
+def test_growth_across_the_threshold_is_not_gating_at_equal_rates():
+    """A latent twice as strong crosses its threshold on more tokens, and on no other ones."""
+    rng = np.random.default_rng(0)
+    blocks = assign_blocks(np.repeat(np.arange(40), 50))
+    drive = rng.exponential(size=(2000, 1))
+    base, tuned = np.where(drive > 1.5, drive, 0), np.where(2 * drive > 1.5, 2 * drive, 0)
+    rows = np.eye(1, 4)
+    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 1).table
+    assert table["gating"][0] > 0.3
+    assert table["gating_matched"][0] == 0
+    assert table["gain"][0] == pytest.approx(np.log(2))
+
+
+def test_intervals_of_a_silent_tuned_latent_are_not_a_call():
+    blocks = assign_blocks(np.repeat(np.arange(20), 10))
+    base = np.ones((200, 2))
+    tuned = base * [[1, 0]]
+    rows = np.eye(2, 4)
+    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 2).table
+    assert np.isnan(table["gain"][1]) and np.isnan(table["gain_low"][1])
+    assert table["gating_low"][1] == 1
+    assert table["rate_ratio_high"][1] < 0.1
+
+
+def test_zero_firings_out_of_few_could_be_chance():
+    blocks = assign_blocks(np.repeat(np.arange(20), 10))
+    base, tuned = np.zeros((200, 1)), np.zeros((200, 1))
+    base[::10] = 1
+    rows = np.eye(1, 4)
+    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 1).table
+    assert table["rate_ratio"][0] == 0
+    assert table["rate_ratio_high"][0] > 0.1
+
+
+@pytest.mark.parametrize("n_documents", [20, 200])
+def test_direction_intervals_cover_and_widen_with_few_documents(n_documents):
+    """Rows estimated on one sample, intervals from another: the true cosine is covered."""
+    rng = np.random.default_rng(n_documents)
+    d, length, hits, widths = 24, 20, 0, []
+    true = np.zeros((2, d))
+    true[0, 0], true[1, :2] = 1, (0.9, np.sqrt(1 - 0.81))
+    for world in range(60):
+        document = np.repeat(np.arange(n_documents), length)
+        blocks = assign_blocks(document, 64, world)
+        sides = []
+        for side in range(2):
+            z = rng.exponential(size=(len(document), 1)) * (rng.random((len(document), 1)) < 0.3)
+
+            def sample(z=z, side=side, document=document):
+                shared = rng.normal(size=(n_documents, d))[document]
+                return z @ true[[side]] + 0.2 * shared + 0.3 * rng.normal(size=(len(z), d))
+
+            fitted, held = sample(), sample()
+            row = (z.T @ fitted) / (z**2).sum()
+            sides.append(_firing(z, row / np.linalg.norm(row), held, blocks))
+        weights = resample_weights(blocks.n_blocks, 300, world)
+        row = measure(sides[0], sides[1], blocks, 1, weights).table.iloc[0]
+        hits += row["direction_low"] <= 0.9 <= row["direction_high"]
+        widths.append(row["direction_high"] - row["direction_low"])
+    assert hits / 60 >= 0.9
+    assert (np.mean(widths) > 0.05) == (n_documents == 20)
