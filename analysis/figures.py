@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from analysis.canvas import ACCENT, BAND, FATE_COLOURS, INK, MUTED, PAPER, RULE, canvas, tidy
 from analysis.drawn import drift_table, fate_table, fire_rates_table, personas_table, poles_table
@@ -129,7 +130,7 @@ def fate_bars(fates: pd.DataFrame, width: float = WIDE) -> Figure:
                 hatch="////" if is_open else None,
                 lw=0.0 if is_open else 1.0,
             )
-            if share > 0.05 and not is_open:
+            if share * width > 0.4 and not is_open:
                 axes.text(left + share / 2, y, mark.glyph, color=PAPER, **_GLYPH)
             left += share
         axes.text(1.015, y, f"n = {n:,}", color=MUTED, va="center", clip_on=False)
@@ -244,6 +245,7 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
         _name_points(axes, mine, stem)
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         tidy(axes, "both")

@@ -131,7 +131,7 @@ def _read(kind: Kind, value: Any, key: str, optional: bool = False) -> Any:
 
 def _plain(kind: Kind, value: Any, key: str) -> Any:
     if kind.form == "any":
-        return float(value) if kind.form == "number" else value
+        return value
     is_flag = isinstance(value, bool)
     if not isinstance(value, TYPES[kind.form]) or is_flag != (kind.form == "flag"):
         raise refuse(key, f"{value!r:.60}", f"write a {kind.form}")

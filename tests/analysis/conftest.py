@@ -1,6 +1,7 @@
 """A trace folder as the pipeline writes it, with invented numbers of realistic size."""
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ PERSONAS = (
 )  # fmt: skip
 ARMS = ("assistant", "piston", "format_only", "scratch", "continued", "continued_b")
 TUNED = ARMS[:3]
-N_LATENTS = 160
+N_LATENTS = 100
 CONTEXTS = {"story": ("narrator", "character"), "chat": ("system", "user", "assistant", "template")}
 COORDINATES = ("direction", "gain", "gating")
 CHANGED = ("amplified", "suppressed", "re_gated", "rotated", "lost")
@@ -258,6 +259,44 @@ def nulls_data():
     return {"arms": arms}
 
 
+HOSTILE = (
+    "</script><script>window.__pwned=1</script>",
+    '<img src=x onerror="alert(1)">',
+    "\u202eright to left\u2066",
+    "x" * 5000,
+    '" onmouseover="alert(1)',
+    "&amp;\x00\u200b",
+    "{{ 7 * 7 }}",
+)
+
+
+VOID = {"meta", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; tags left open, and those closed out of turn."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.open, self.crossed = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        else:
+            self.crossed.append(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
 PROVENANCE = {
     "version": "0.1.0",
     "git_commit": "31296dc",
@@ -305,3 +344,15 @@ def data():
 def new_trace():
     """Writes a trace folder, without the files named."""
     return make_trace
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """Tokens that would break a page which trusts them."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Parses HTML into tags, attributes and text."""
+    return Page

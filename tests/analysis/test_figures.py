@@ -31,10 +31,9 @@ def makers(parts):
     }
 
 
-@pytest.mark.parametrize("width", [7.6, 3.5])
 @pytest.mark.parametrize("name", figures.__all__)
-def test_a_figure_is_drawn_without_pyplot_and_is_the_same_each_time(makers, name, width):
-    first, again = makers[name](width), makers[name](width)
+def test_a_figure_is_drawn_without_pyplot_and_is_the_same_each_time(makers, name):
+    first, again = makers[name](3.5), makers[name](3.5)
     assert isinstance(first, Figure)
     assert svg(first, "a") == svg(again, "a")
 

@@ -1,0 +1,298 @@
+"""The report's tables: rows of ready text out of a trace."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.marks import percent, three
+from analysis.report.words import range_of
+from analysis.schema import Measured, Summary
+
+__all__ = [
+    "Table",
+    "behaviour",
+    "differences",
+    "error_rates",
+    "flat",
+    "from_frame",
+    "key_numbers",
+    "power",
+    "provenance",
+    "sizes",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; the first cell of a row is its heading."""
+
+    caption: str
+    """What it holds."""
+    head: tuple[str, ...]
+    """Headings of the columns."""
+    rows: list[tuple[Any, ...]]
+    """Cells: text, or markup."""
+    words: frozenset[int] = frozenset({0})
+    """Columns of words; the others are numbers."""
+
+
+def from_frame(frame: pd.DataFrame, caption: str) -> Table:
+    """A figure's twin.
+
+    Args:
+        frame: What is drawn.
+        caption: What it holds.
+
+    Returns:
+        The table; numbers with three significant digits, what is missing "n/a".
+    """
+    words = frozenset(
+        place for place, c in enumerate(frame) if not pd.api.types.is_numeric_dtype(frame[c])
+    )
+    rows = [
+        tuple(
+            _word(value) if place in words else _numeric(value) for place, value in enumerate(row)
+        )
+        for row in frame.itertuples(index=False)
+    ]
+    return Table(caption, tuple(str(c).replace("_", " ") for c in frame), rows, words | {0})
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else "n/a"
+
+
+def _numeric(value: Any) -> str:
+    if pd.isna(value):
+        return "n/a"
+    return three(int(value) if float(value).is_integer() else float(value))
+
+
+def _null(measured: Measured | None) -> str:
+    return three(measured.null_high if measured else None)
+
+
+def key_numbers(summary: Summary) -> list[Table]:
+    """Every arm's numbers with interval and null.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        Where the change lies, and what became of the latents; one row an arm.
+    """
+    place, rest = [], []
+    for name, arm in summary.arms.items():
+        spans = [arm.in_span_share, arm.in_contrast_span_share]
+        cells = [text for share in spans for text in (range_of(share), _null(share))]
+        verdict = arm.no_verdict or "given"
+        place.append((name, verdict, *cells, range_of(summary.reuse_index.get(name))))
+        shares = range_of(arm.repurposed_share), range_of(arm.novel_share)
+        rest.append((name, *shares, range_of(arm.fidelity_fvu), _null(arm.fidelity_fvu)))
+    head = (
+        "tuned model",
+        "verdict",
+        "share in latent span",
+        "null reaches",
+        "share in contrast span",
+        "null reaches",
+        "reuse index",
+    )
+    caption = "Where the change lies: value [95 % interval] beside its null; n/a was not measured"
+    second = (
+        "tuned model",
+        "persona latents repurposed",
+        "live latents novel",
+        "FVU of the base dictionary",
+        "null reaches",
+    )
+    said = "What became of the latents, and how well the base dictionary still fits"
+    return [Table(caption, head, place, frozenset({0, 1})), Table(said, second, rest)]
+
+
+def differences(summary: Summary) -> Table:
+    """Differences of in-span share between arms.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        One row a pair and text.
+    """
+    rows = []
+    for row in summary.span:
+        excludes = {True: "excludes 0", False: "includes 0", None: "n/a"}[row.excludes_zero]
+        at = ", ".join(map(str, row.checkpoints)) or "n/a"
+        rows.append((f"{row.pair[0]} − {row.pair[1]}", row.text, range_of(row), excludes, at))
+    head = ("pair", "text", "difference [95 % interval]", "interval", "checkpoints")
+    caption = "In-span share of the first minus the second, same documents, matched KL from base"
+    return Table(caption, head, rows, frozenset({0, 1, 3, 4}))
+
+
+def error_rates(summary: Summary) -> Table:
+    """False calls on null models that no threshold was set on.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        One row a null and family.
+    """
+    rows = [
+        (null, family, three(rate.n), _share(rate.changed), _share(rate.preserved))
+        for null, families in summary.error_rates.items()
+        for family, rate in families.items()
+    ]
+    head = ("held-back null", "latents", "n", "called changed (false)", "called preserved (right)")
+    return Table(
+        "Measured error of the fates; exact binomial 95 % intervals", head, rows, frozenset({0, 1})
+    )
+
+
+def _share(measured: Measured | None) -> str:
+    if measured is None or measured.value is None:
+        return "n/a"
+    return f"{percent(measured.value)} [{percent(measured.low)}, {percent(measured.high)}]"
+
+
+def power(summary: Summary) -> Table:
+    """The smallest change that could have been seen in every arm.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        One row an arm.
+    """
+    rows = [
+        (
+            name,
+            three(each.direction),
+            three(each.gain),
+            three(each.gating),
+            three(each.n_null),
+            three(each.smallest_p),
+        )
+        for name, each in summary.power.items()
+    ]
+    head = (
+        "tuned model",
+        "cosine below",
+        "|log gain| above",
+        "gating distance above",
+        "null latents a bin",
+        "smallest p",
+    )
+    caption = "A change can be called only beyond these; anything smaller stays undetermined"
+    return Table(caption, head, rows)
+
+
+def sizes(summary: Summary) -> Table:
+    """How far every arm moved.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        One row an arm.
+    """
+    rows = [
+        (
+            name,
+            arm.about or "n/a",
+            three(arm.size.weights),
+            three(arm.size.activations),
+            three(arm.size.kl),
+            arm.null or "n/a",
+        )
+        for name, arm in summary.arms.items()
+    ]
+    head = (
+        "tuned model",
+        "tuned on",
+        "weights",
+        "activations, neutral text",
+        "KL, nats a token",
+        "null it is held against",
+    )
+    return Table(
+        "Size of every change from base; weights and activations relative to their own norm",
+        head,
+        rows,
+        frozenset({0, 1, 5}),
+    )
+
+
+def behaviour(summary: Summary) -> Table | None:
+    """What every arm does.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        One row a measure, one column an arm; None where no arm has any.
+    """
+    arms = list(summary.arms)
+    flattened = {name: dict(flat(summary.arms[name].behaviour)) for name in arms}
+    measures = list(dict.fromkeys(key for each in flattened.values() for key in each))
+    rows = [
+        (measure.replace("_", " "), *(flattened[name].get(measure, "n/a") for name in arms))
+        for measure in measures
+    ]
+    caption = "Behaviour of every arm on held-out documents"
+    return Table(caption, ("measure", *arms), rows) if rows else None
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as names with dots and text.
+
+    Args:
+        value: Parsed JSON.
+        prefix: Put in front of every name.
+
+    Yields:
+        Name and text; a measured value is one line with its interval.
+    """
+    for name, each in value.items():
+        key = f"{prefix}{name}"
+        if isinstance(each, Mapping) and {"value", "low", "high"} <= set(each):
+            yield key, range_of(Measured(*(_real(each[end]) for end in ("value", "low", "high"))))
+        elif isinstance(each, Mapping) and each:
+            yield from flat(each, f"{key}.")
+        else:
+            yield key, _cell(each)
+
+
+def _real(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == {}:
+        return "n/a" if value is None else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return three(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_cell(each) for each in value) or "none"
+    return str(value)
+
+
+def provenance(found: Mapping[str, Any] | None) -> Table | None:
+    """Where the numbers come from.
+
+    Args:
+        found: `provenance.json`.
+
+    Returns:
+        One row a field; None where there is no such file.
+    """
+    if not found:
+        return None
+    rows = [(key, text) for key, text in flat(found)]
+    return Table("What was run on what", ("field", "value"), rows, frozenset({0, 1}))

@@ -1,0 +1,237 @@
+"""What the numbers of a summary say, in sentences: each computed, none chosen.
+
+A piece of evidence speaks for reuse, against it, or is undecided, by where its interval lies; what
+was not measured says so. Nothing here looks at anything but the summary and the fates.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.marks import mark_of, percent, three
+from analysis.schema import Arm, Measured, SpanDifference, Summary
+
+__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "primary", "range_of", "scope"]
+
+STATES = {
+    "for": ("●", "for reuse"),
+    "against": ("○", "against reuse"),
+    "undecided": ("◐", "undecided"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One test of the hypothesis and what it says."""
+
+    state: str
+    """for, against or undecided."""
+    text: str
+    """The sentence."""
+
+    @property
+    def glyph(self) -> str:
+        """Glyph of the state."""
+        return STATES[self.state][0]
+
+    @property
+    def word(self) -> str:
+        """The state in words."""
+        return STATES[self.state][1]
+
+
+def range_of(measured: Measured | SpanDifference | None) -> str:
+    """A value with its interval.
+
+    Args:
+        measured: The value; None where nothing was measured.
+
+    Returns:
+        For example "0.440 [0.400, 0.480]", or "n/a".
+    """
+    if measured is None or measured.value is None:
+        return "n/a"
+    if measured.low is None or measured.high is None:
+        return f"{three(measured.value)} [no interval]"
+    return f"{three(measured.value)} [{three(measured.low)}, {three(measured.high)}]"
+
+
+def primary(summary: Summary) -> str | None:
+    """The arm that the page is about: "assistant", else the first that is no null and no pole.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        Its name, or None where there is no arm.
+    """
+    if "assistant" in summary.arms:
+        return "assistant"
+    return next((name for name, arm in summary.arms.items() if arm.kind == "arm"), None)
+
+
+def _side(low: float | None, high: float | None, at: float) -> str:
+    if low is None or high is None:
+        return "undecided"
+    return "for" if low > at else "against" if high < at else "undecided"
+
+
+def _gated(state: str, name: str, arm: Arm) -> tuple[str, str]:
+    """The state, undecided where the arm gives no verdict, and a clause saying so."""
+    why = arm.no_verdict
+    return (state, "") if why is None else ("undecided", f" No verdict on {name}: {why}.")
+
+
+def _in_span(name: str, arm: Arm) -> Evidence:
+    share = arm.in_span_share
+    if share is None or share.value is None or share.null_high is None:
+        return Evidence("undecided", f"How much of {name}'s change lies in the span: not measured.")
+    state, why = _gated(_side(share.low, share.high, share.null_high), name, arm)
+    beyond = {
+        "for": "more than",
+        "against": "less than",
+        "undecided": "not clearly more or less than",
+    }[_side(share.low, share.high, share.null_high)]
+    text = (
+        f"{range_of(share)} of {name}'s change at assistant tokens lies in the span of the base "
+        f"persona latents: {beyond} random subspaces of the same rank reach "
+        f"({three(share.null_high)}).{why}"
+    )
+    return Evidence(state, text)
+
+
+def _difference(row: SpanDifference, summary: Summary) -> Evidence:
+    first, second = row.pair
+    side = _side(row.low, row.high, 0.0)
+    state, why = side, ""
+    for name in (first, second):
+        if name in summary.arms:
+            state, clause = _gated(state, name, summary.arms[name])
+            why += clause
+    says = {
+        "for": f"{first} changes more inside the persona span than {second}",
+        "against": f"{first} changes less inside the persona span than {second}",
+        "undecided": f"{first} and {second} cannot be told apart",
+    }[side]
+    zero = "excludes 0" if side != "undecided" else "includes 0"
+    if row.low is None or row.high is None:
+        zero = "no interval"
+    text = f"On {row.text}, at matched KL, {says}: difference {range_of(row)}, {zero}.{why}"
+    return Evidence(state, text)
+
+
+def _reuse(name: str, arm: Arm, index: Measured | None) -> Evidence:
+    if index is None or index.value is None:
+        return Evidence("undecided", f"Reuse index of {name}: not measured.")
+    state, why = _gated(_side(index.low, index.high, 0.5), name, arm)
+    near = {
+        "for": "nearer the base model (1) than a model trained from scratch (0)",
+        "against": "nearer a model trained from scratch (0) than the base model (1)",
+        "undecided": "not clearly nearer either pole (0 from scratch, 1 base model)",
+    }[_side(index.low, index.high, 0.5)]
+    return Evidence(state, f"The reuse index of {name} is {range_of(index)}: {near}.{why}")
+
+
+def evidence(summary: Summary) -> list[Evidence]:
+    """Every test of the hypothesis that a trace makes about its primary arm.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        The span against its null, the span against other arms, the reuse index.
+    """
+    name = primary(summary)
+    if name is None:
+        return []
+    arm = summary.arms[name]
+    rows = [row for row in summary.span if row.pair[0] == name]
+    found = [_in_span(name, arm), *(_difference(row, summary) for row in rows)]
+    if not rows:
+        text = f"No other arm was compared with {name} at matched KL."
+        found.append(Evidence("undecided", text))
+    return [*found, _reuse(name, arm, summary.reuse_index.get(name))]
+
+
+def conclusion(summary: Summary) -> str:
+    """The one sentence at the top.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        What the pieces of evidence add up to; undecided unless all agree.
+    """
+    found = evidence(summary)
+    counts = Counter(each.state for each in found)
+    tally = ", ".join(f"{counts[state]} {STATES[state][1]}" for state in STATES if counts[state])
+    name = primary(summary) or "tuned model"
+    if not found:
+        return "Undecided: the trace holds no tuned model to judge."
+    if counts["for"] == len(found):
+        return f"Every test points to reuse: {name} changes within the base model's personas."
+    if counts["against"] == len(found):
+        return f"Every test points against reuse: {name} changes outside the base model's personas."
+    if counts["for"] and counts["against"]:
+        return f"The tests disagree ({tally}), so the question stays undecided."
+    return f"Undecided: of {len(found)} tests, {tally}."
+
+
+def scope(summary: Summary) -> str:
+    """What the intervals cover, and what therefore may not be concluded.
+
+    Args:
+        summary: Of the trace.
+
+    Returns:
+        A sentence.
+    """
+    if summary.label == "documents only":
+        return (
+            "Intervals cover documents only: one seed, an illustration and not a verdict on the "
+            "hypothesis."
+        )
+    return f"Intervals cover {summary.label}."
+
+
+def fate_sentence(fates: pd.DataFrame, arm: str) -> str:
+    """What became of the persona latents in one arm.
+
+    Args:
+        fates: `fates.parquet`.
+        arm: The tuned model.
+
+    Returns:
+        A sentence with counts; it says so where there is no persona latent.
+    """
+    mine = fates[(fates["tuned"] == arm) & fates["persona"].notna()]
+    if not len(mine):
+        return f"No persona latent passed confirmation (q ≤ 0.05), so {arm} has no fates to count."
+    counts = Counter(mine["fate"])
+    listed = ", ".join(f"{n} {mark_of(fate).word}" for fate, n in counts.most_common())
+    return f"Of {len(mine)} confirmed persona latents in {arm}: {listed}."
+
+
+def error_sentences(summary: Summary) -> Iterator[str]:
+    """What was said of a null that no threshold was set on.
+
+    Args:
+        summary: Of the trace.
+
+    Yields:
+        One sentence a null and family.
+    """
+    for null, families in summary.error_rates.items():
+        for family, rate in families.items():
+            share = rate.changed
+            interval = (
+                ""
+                if share.low is None or share.high is None
+                else f" [{percent(share.low)}, {percent(share.high)}]"
+            )
+            yield (
+                f"In {null}, where nothing of interest happened, {percent(share.value)}{interval} "
+                f"of {rate.n:,} latents ({family}) were called changed."
+            )
