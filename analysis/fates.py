@@ -14,6 +14,8 @@ from jaxtyping import Bool
 from analysis.coordinates import COORDINATES, Coordinates
 from analysis.intervals import false_discovery, share_interval
 from analysis.names import EMITTED, fate_rows
+from analysis.names import FATES as FATES
+from analysis.names import REPURPOSED as REPURPOSED
 from analysis.nulls import Null
 from sae.errors import InputError
 
