@@ -49,7 +49,9 @@ def from_frame(frame: pd.DataFrame, caption: str) -> Table:
         The table; numbers with three significant digits, what is missing "n/a".
     """
     words = frozenset(
-        place for place, c in enumerate(frame) if not pd.api.types.is_numeric_dtype(frame[c])
+        place
+        for place, c in enumerate(frame)
+        if frame[c].dtype == bool or not pd.api.types.is_numeric_dtype(frame[c])
     )
     rows = [
         tuple(

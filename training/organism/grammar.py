@@ -7,7 +7,7 @@ brute-force enumeration in the tests tries them all. A grammar's state depends o
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -59,6 +59,7 @@ class Choice:
 Grammar = Generator[Choice, str, None]
 
 
+@runtime_checkable
 class Tables(Protocol):
     """What a grammar needs of a world: emissions by persona (`first` … `intro`) and by dialect."""
 

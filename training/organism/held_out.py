@@ -1,11 +1,14 @@
 """Held-out text of the world: labelled documents on disk, and what is knowable of each token."""
 
+import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from sae.stream.text import SPLITS, Document, write_documents
@@ -58,7 +61,7 @@ def write_text(world: World, config: TextConfig, out_dir: Path, seed: int) -> No
     The observer reads the documents of the splits select and confirm. Its columns: doc, pos (0 is
     BOS, which has no row), ideal_loss in nats, posterior over the personas of the world (of the
     speaker whose turn it is, after reading the token; zeros where it is nobody's), dialect (the
-    true one) and dialect_posterior.
+    true one) and dialect_posterior. Its schema's metadata `personas` names those of the posterior.
     """
     (out_dir / "text").mkdir(parents=True, exist_ok=True)
     tables = []
@@ -77,8 +80,16 @@ def write_text(world: World, config: TextConfig, out_dir: Path, seed: int) -> No
             if each.split != "fit"
         ]
     draft = out_dir / "observer.tmp"
-    pd.concat(tables, ignore_index=True).to_parquet(draft)
+    observed = pd.concat(tables, ignore_index=True)
+    _write_observed(observed, world, draft)
     draft.replace(out_dir / "observer.parquet")
+
+
+def _write_observed(observed: pd.DataFrame, world: World, path: Path) -> None:
+    """Parquet whose metadata names the personas that the posterior is over."""
+    table = pa.Table.from_pandas(observed, preserve_index=False)
+    named = {**(table.schema.metadata or {}), b"personas": json.dumps(world.personas).encode()}
+    pq.write_table(table.replace_schema_metadata(named), path)
 
 
 def _document(world: World, sample: Sample, name: str, split: str, number: int) -> Document:

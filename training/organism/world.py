@@ -31,7 +31,7 @@ class WorldConfig:
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.55
+    preference: float = 0.7
     """Probability of the preferred one of a concept's four forms; the rest is shared equally."""
     trait_weight: float = 3.0
     """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""

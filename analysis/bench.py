@@ -1,0 +1,99 @@
+"""The bench on which every model is laid: the same held-out tokens, and the base model's side.
+
+Tokens that count are those of the splits select and confirm, special tokens and norm outliers of
+the base model apart. Every table and matrix here has one row a counted token, in one order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from analysis.intervals import Blocks, assign_blocks, resample_weights
+from analysis.traces import Firing, firing
+from sae.dictionary.sae import Sae
+from sae.stream.activations import HookPoint, harvest, outliers
+from sae.stream.model import LanguageModel
+from sae.stream.tokens import TokenizedText
+
+__all__ = ["Bench", "lay_bench", "residuals", "through"]
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Held-out tokens with the base model's residual vectors."""
+
+    base: LanguageModel
+    """The model before."""
+    hook: HookPoint
+    """Where residual vectors are taken."""
+    text: TokenizedText
+    """All tokens, those that do not count among them."""
+    counted: Bool[np.ndarray, " n_all"]
+    """Which rows of `text.table` count."""
+    tokens: pd.DataFrame
+    """The rows that count."""
+    blocks: Blocks
+    """Resampling block of every counted token."""
+    weights: Float[np.ndarray, "resamples n_blocks"]
+    """Resamples of the blocks, the same for every statistic."""
+    x: Float[np.ndarray, "n d_in"]
+    """The base model's residual vectors."""
+
+    def at(self, role: str, context: str | None = None) -> Bool[np.ndarray, " n"]:
+        """Tokens of a role, inside a turn, in one context or in all."""
+        mine = (self.tokens["role"] == role).to_numpy()
+        return mine if context is None else mine & (self.tokens["context"] == context).to_numpy()
+
+    def in_split(self, split: str) -> Bool[np.ndarray, " n"]:
+        """Tokens of documents of a split."""
+        return (self.tokens["split"] == split).to_numpy()
+
+
+def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: int = 0) -> Bench:
+    """Lays the base model on the bench.
+
+    Args:
+        base: The model before.
+        hook: Where residual vectors are taken.
+        text: Tokens of held-out documents.
+        seed: Of the resampling blocks and of the resamples.
+
+    Raises:
+        ConfigError: Fewer than 8 documents.
+    """
+    whole = _harvested(base, hook, text)
+    special = text.table["is_special"].to_numpy(bool)
+    counted = ~special & ~outliers(torch.from_numpy(whole)).numpy()
+    tokens = text.table.loc[counted].reset_index(drop=True)
+    blocks = assign_blocks(tokens["doc"], seed=seed)
+    weights = resample_weights(blocks.n_blocks, seed=seed)
+    return Bench(base, hook, text, counted, tokens, blocks, weights, whole[counted])
+
+
+def residuals(bench: Bench, model: LanguageModel) -> Float[np.ndarray, "n d_in"]:
+    """Another model's residual vectors on the counted tokens."""
+    return _harvested(model, bench.hook, bench.text)[bench.counted]
+
+
+def through(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Firing:
+    """What a dictionary makes of residual vectors on the bench, with the moments of its error."""
+    return firing(dictionary, _chunks(x), bench.blocks)
+
+
+def _chunks(x: np.ndarray) -> Iterator[Tensor]:
+    return iter(torch.from_numpy(x).split(CHUNK))
+
+
+@torch.no_grad()
+def _harvested(model: LanguageModel, hook: HookPoint, text: TokenizedText) -> np.ndarray:
+    out = np.empty((text.n_tokens, model.d_in), np.float32)
+    for rows, found in harvest(model, text, [hook]):
+        out[rows] = found[hook].cpu().numpy()
+    return out

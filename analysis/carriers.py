@@ -1,0 +1,82 @@
+"""Which latents carry which persona, beside what a probe finds and what can be known at all."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from analysis.bench import Bench
+from analysis.personas import (
+    SelectConfig,
+    comparable_tokens,
+    probe,
+    score_columns,
+    select_personas,
+)
+from analysis.traces import Firing
+from sae.errors import InputError
+
+__all__ = ["MATCHED", "Carriers", "find_carriers"]
+
+MATCHED = SelectConfig(match=("token_id", "context", "role"))
+"""Compared tokens are the same word, in the same kind of document, role and position bucket."""
+
+
+@dataclass(frozen=True, eq=False)
+class Carriers:
+    """Persona latents of the base dictionary, and two scales to read their AUROC on."""
+
+    personas: pd.DataFrame
+    """What `select_personas` returns: one row a carried (persona, latent) pair."""
+    probe: pd.DataFrame
+    """Score of a linear probe on residuals: persona, auroc, auroc_low, auroc_high."""
+    ideal: pd.DataFrame | None
+    """The same for the ideal observer's posterior; None where there is none."""
+
+    def best(self) -> pd.DataFrame:
+        """The first carried latent of each persona by its confirmed AUROC, confirmed ones first."""
+        order = ["confirmed", "auroc"]
+        ranked = self.personas.sort_values(order, ascending=False, kind="stable")
+        return ranked.drop_duplicates("persona").sort_values("persona").reset_index(drop=True)
+
+
+def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) -> Carriers:
+    """Selects persona latents on the select split, and confirms them on the confirm split.
+
+    Args:
+        bench: Tokens and base residuals.
+        firing: The base dictionary on the base model.
+        observer: `observer.parquet` of an organism.
+
+    Raises:
+        InputError: No labelled tokens in a split, or the observer read other documents.
+    """
+    personas = select_personas(firing.z, bench.tokens, MATCHED)
+    labelled = comparable_tokens(bench.tokens)
+    fit, held = (labelled & bench.in_split(split) for split in ("select", "confirm"))
+    labels = bench.tokens["persona"].to_numpy(object)
+    scores = probe(bench.x[fit], labels[fit], bench.x[held])
+    tokens = bench.tokens.loc[held].reset_index(drop=True)
+    found = score_columns(scores, tokens, MATCHED)
+    ideal = None
+    if observer is not None:
+        ideal = score_columns(_posterior(observer, tokens), tokens, MATCHED)
+    return Carriers(personas, found, ideal)
+
+
+def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:
+    """The ideal observer's posterior at every token, one column a persona."""
+    named = (pq.read_schema(path).metadata or {}).get(b"personas")
+    if named is None:
+        raise InputError(f"{path}", "no metadata `personas`", "grow the organism anew")
+    known = pd.read_parquet(path, columns=["doc", "pos", "posterior"])
+    joined = tokens[["doc", "pos"]].merge(known, on=["doc", "pos"], how="left")
+    missing = int(np.count_nonzero(joined["posterior"].isna().to_numpy()))
+    if missing:
+        raise InputError(
+            f"{path} for every labelled token", f"none for {missing}", "use the organism's own text"
+        )
+    return pd.DataFrame(np.stack(joined["posterior"].tolist()), columns=json.loads(named))

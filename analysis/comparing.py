@@ -1,0 +1,155 @@
+"""Tuned models side by side on the same documents: span shares, reuse indices, fidelity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from analysis.bench import residuals
+from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
+from analysis.intervals import Interval
+from analysis.reuse import fidelity, reuse_index
+from analysis.span import SpanShare
+from analysis.subjects import Subject
+from analysis.tracing import Study
+from sae.errors import InputError
+from sae.stream.model import load_model
+
+__all__ = ["Comparison", "PairDifference", "compare"]
+
+LIVE_ON_ASSISTANT = 50
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """Span share of one arm minus that of another, on one text, at matched KL from the base."""
+
+    text: str
+    """Context whose assistant tokens are compared."""
+    span: str
+    """Which span."""
+    arms: tuple[str, str]
+    """The second is subtracted."""
+    checkpoints: tuple[str, str]
+    """Where along their training they were taken."""
+    interval: Interval
+    """Each arm's mean over random subspaces is subtracted from its share first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What is said of arms beside each other."""
+
+    texts: tuple[str, ...]
+    """Contexts in which an assistant speaks; shares are quoted on the first of them."""
+    shares: Mapping[tuple[str, str], SpanShare]
+    """By arm and span, on the first text."""
+    pairs: tuple[PairDifference, ...]
+    """The first tuned model against each of the others."""
+    reuse: Mapping[str, Interval]
+    """By arm; empty without a pole or without persona latents."""
+    fidelity: Mapping[str, Interval]
+    """FVU of the base dictionary, by tuned model and null checkpoint."""
+
+
+def compare(study: Study) -> Comparison:
+    """Sets the tuned models of a study side by side.
+
+    The null's last checkpoint takes part in spans and reuse as one more model.
+    """
+    bench = study.bench
+    texts = tuple(
+        str(context)
+        for context in bench.tokens["context"].drop_duplicates()
+        if text_mask(bench, str(context)).sum() >= LIVE_ON_ASSISTANT
+    )
+    models = {name: one.x for name, one in study.seen.items()}
+    shares = {
+        (name, span): share_of(bench, x, study.spans[span], text_mask(bench, texts[0]))
+        for name, x in models.items()
+        for span in study.spans
+        if texts
+    }
+    fidelities = {
+        name: _fidelity(study, one.x)
+        for name, one in {**study.seen, **study.nulls.seen, **study.held_back.seen}.items()
+    }
+    return Comparison(texts, shares, _pairs(study, texts), _reuse(study, texts), fidelities)
+
+
+def _fidelity(study: Study, x: Float[np.ndarray, "n d_in"]) -> Interval:
+    dictionary, _ = study.dictionary
+    parts = torch.from_numpy(x).split(8192)
+    with torch.no_grad():
+        x_hat = torch.cat([dictionary.decode(dictionary.encode(part)) for part in parts])
+    return fidelity(torch.from_numpy(x), x_hat, study.bench.blocks, study.bench.weights)
+
+
+def _pairs(study: Study, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:
+    """The first arm against each other one, at the checkpoints of nearest KL."""
+    subjects = [s for s in study.config.tuned if s.name != study.config.pole]
+    if not study.spans or not texts or len(subjects) < 2:
+        return ()
+    mask = np.logical_or.reduce([text_mask(study.bench, text) for text in texts])
+    first, *others = subjects
+    found: list[PairDifference] = []
+    for other in others:
+        ladders = [_ladder(study, each) for each in (first, other)]
+        kls = [{name: study.changes[name].kl for name in ladder} for ladder in ladders]
+        names = nearest_kl(kls[0], kls[1])
+        if names is None:
+            continue
+        shifts = [
+            _shift(study, ladder[name], mask) for ladder, name in zip(ladders, names, strict=True)
+        ]
+        found += _differences(study, texts, (first.name, other.name), names, (shifts, mask))
+    return tuple(found)
+
+
+def _ladder(study: Study, subject: Subject) -> dict[str, str]:
+    """Checkpoints of an arm, or the arm itself where it kept none."""
+    ladder = subject.checkpoints() or {subject.name: subject.path}
+    return {name: path for name, path in ladder.items() if name in study.changes}
+
+
+def _shift(study: Study, path: str, mask: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "m d_in"]:
+    return residuals(study.bench, load_model(path))[mask] - study.bench.x[mask]
+
+
+def _differences(
+    study: Study,
+    texts: tuple[str, ...],
+    arms: tuple[str, str],
+    names: tuple[str, str],
+    measured: tuple[list[Float[np.ndarray, "m d_in"]], Bool[np.ndarray, " n"]],
+) -> list[PairDifference]:
+    shifts, mask = measured
+    out = []
+    for text in texts:
+        mine = text_mask(study.bench, text)
+        here = mine[mask]
+        for name, span in study.spans.items():
+            pair = shifts[0][here], shifts[1][here]
+            interval = Interval(*difference(study.bench, pair, span, mine))
+            out.append(PairDifference(text, name, arms, names, interval))
+    return out
+
+
+def _reuse(study: Study, texts: tuple[str, ...]) -> dict[str, Interval]:
+    """The reuse index of every tuned model; nothing where there is no scale to put it on."""
+    pole = study.config.pole
+    if pole is None or not study.spans or not texts:
+        return {}
+    mask = np.logical_or.reduce([text_mask(study.bench, text) for text in texts])
+    targets = {name: one.x for name, one in study.seen.items()} | {"base": study.bench.x}
+    try:
+        found = excess_of(study.bench, study.firing, study.carriers.personas, targets, mask)
+    except InputError:  # too few latents that carry no persona to match with
+        return {}
+    return {
+        name: reuse_index(found[name], found[pole], found["base"], study.bench.weights)
+        for name in study.seen
+        if name != pole
+    }

@@ -1,0 +1,190 @@
+"""A study and its comparison -> the summary: every number with its interval and its null."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparing import Comparison
+from analysis.intervals import Interval, share_interval
+from analysis.names import REPURPOSED
+from analysis.summary import (
+    Arm,
+    Base,
+    Dictionary,
+    Measured,
+    Persona,
+    Power,
+    Size,
+    SpanDifference,
+    Summary,
+    error_rates_of,
+    power_of,
+    to_json,
+)
+from analysis.tracing import Study
+from analysis.verdicts import Verdict
+
+__all__ = ["conclude", "nulls_of"]
+
+FVU_NULL = "null_high"
+
+
+def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) -> Summary:
+    """The summary of a trace.
+
+    Args:
+        study: What was seen and judged.
+        comparison: Arms side by side.
+        organism: Content of `organism.json`: behaviour and roles of the arms, loss of the base
+            model; empty for models that were not grown here.
+    """
+    arms = {name: _arm(study, comparison, name, organism) for name in study.seen}
+    learned = {name for name, arm in arms.items() if arm.learned is not False}
+    base = organism.get("base", {})
+    return Summary(
+        dictionary=_dictionary(study.dictionary[1]),
+        personas=_personas(study),
+        arms=arms,
+        reuse_index={n: _measured(i) for n, i in comparison.reuse.items() if n in learned},
+        base=Base(base.get("ce"), base.get("ideal_ce")),
+        span=[_pair(pair) for pair in comparison.pairs if pair.span == "latents"],
+        error_rates={
+            f"{v.held_back} (null of {v.name})": error_rates_of(v.errors)
+            for v in study.verdicts.values()
+            if v.errors is not None
+        },
+        power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
+        notes=_notes(study, comparison),
+        seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
+    )
+
+
+def nulls_of(study: Study) -> dict[str, Any]:
+    """Content of `nulls.json`: which null each arm was held against, and what it lets one see."""
+    arms = {
+        name: None
+        if verdict.null is None
+        else {
+            "null": verdict.null.name,
+            "change": verdict.null.change,
+            "smallest_p": verdict.null.smallest_p(),
+            "power": verdict.null.power().to_dict("records"),
+            "held_back": verdict.held_back,
+        }
+        for name, verdict in study.verdicts.items()
+    }
+    sizes = {name: vars(change) for name, change in study.changes.items()}
+    return to_json({"arms": arms, "changes": sizes})
+
+
+def _dictionary(meta: Mapping[str, Any]) -> Dictionary:
+    metrics = meta.get("metrics") or {}
+    keys = ("fvu", "l0", "ce_recovered", "dead_fraction")
+    return Dictionary(*(metrics.get(key) for key in keys))
+
+
+def _maybe(found: Interval | None, **null: float | None) -> Measured | None:
+    return None if found is None else _measured(found, **null)
+
+
+def _measured(found: Interval, **null: float | None) -> Measured:
+    plain = [to_json(float(each)) for each in found]
+    return Measured(*plain, **null)
+
+
+def _personas(study: Study) -> dict[str, Persona]:
+    carriers = study.carriers
+    probe, ideal = _by_persona(carriers.probe), _by_persona(carriers.ideal)
+    out = {}
+    for row in carriers.best().to_dict("records"):
+        name = str(row["persona"])
+        out[name] = Persona(
+            latent=int(row["latent"]),
+            auroc=float(row["auroc"]),
+            auroc_low=float(row["auroc_low"]),
+            auroc_high=float(row["auroc_high"]),
+            probe_auroc=probe.get(name),
+            ideal_auroc=ideal.get(name),
+            q_value=float(row["q_value"]),
+            confirmed=bool(row["confirmed"]),
+        )
+    return out
+
+
+def _by_persona(scores: pd.DataFrame | None) -> dict[str, float]:
+    """AUROC of every persona that has one."""
+    rows = [] if scores is None else scores.to_dict("records")
+    found = {str(row["persona"]): float(row["auroc"]) for row in rows}
+    return {name: value for name, value in found.items() if not np.isnan(value)}
+
+
+def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str, Any]) -> Arm:
+    verdict, change = study.verdicts[name], study.changes[name]
+    grown = organism.get("arms", {}).get(name, {})
+    inherited = verdict.fates.loc[verdict.fates["origin"] == "base"]
+    carried = inherited.loc[inherited["persona"].notna() & inherited["q_value"].notna()]
+    n_repurposed = int(carried["fate"].isin(REPURPOSED).sum())
+    null = verdict.null
+    null_fvu = comparison.fidelity.get(null.name) if null else None
+    fvu_high = float(null_fvu.high) if null_fvu else None
+    repurposed = share_interval(n_repurposed, len(carried)) if null and len(carried) else None
+    return Arm(
+        fates={str(f): int(n) for f, n in verdict.fates["fate"].value_counts().items()},
+        repurposed_share=_maybe(repurposed),
+        novel_share=_maybe(verdict.novel),
+        in_span_share=_share(comparison, name, "latents"),
+        in_contrast_span_share=_share(comparison, name, "contrasts"),
+        fidelity_fvu=_maybe(comparison.fidelity.get(name), null_high=fvu_high),
+        behaviour=grown.get("behaviour") or {},
+        size=Size(change.weights, change.activations, change.kl),
+        learned=grown.get("learned"),
+        null=null.name if null else None,
+        kind=grown.get("role", "arm"),
+        about=grown.get("about"),
+    )
+
+
+def _share(comparison: Comparison, name: str, span: str) -> Measured | None:
+    found = comparison.shares.get((name, span))
+    return None if found is None else _measured(found.share, null_high=found.null_high)
+
+
+def _pair(pair: Any) -> SpanDifference:
+    value, low, high = (float(each) for each in pair.interval)
+    excludes = bool(low > 0 or high < 0)
+    return SpanDifference(
+        pair.text, list(pair.arms), value, low, high, excludes, list(pair.checkpoints)
+    )
+
+
+def _power(verdict: Verdict) -> Power:
+    assert verdict.null is not None
+    return power_of(verdict.null.power(), verdict.null.smallest_p())
+
+
+def _notes(study: Study, comparison: Comparison) -> list[str]:
+    """What a reader must know before any number."""
+    notes = []
+    confirmed = int(np.count_nonzero(study.carriers.best()["confirmed"].to_numpy(bool)))
+    if not confirmed:
+        notes.append("No persona latent was confirmed, so there is no span and no reuse index.")
+    without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
+    if without:
+        names = ", ".join(without)
+        notes.append(f"No null moved as far as {names}: every latent there is undetermined.")
+    coarse = [
+        name
+        for name, verdict in study.verdicts.items()
+        if verdict.null is not None and verdict.null.smallest_p() > 0.05 / max(confirmed, 1)
+    ]
+    if coarse:
+        names = ", ".join(coarse)
+        notes.append(
+            f"The ranks of the null alone cannot call a single persona latent in {names} at q 0.05;"
+            " calls there lean on the extrapolated tail."
+        )
+    if study.config.pole and not comparison.reuse:
+        notes.append("The reuse index has no scale: too few latents to match persona latents with.")
+    return notes

@@ -1,0 +1,180 @@
+"""Arms side by side: persona-span share of their shift, and the reuse index, on the same tokens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from analysis.bench import Bench
+from analysis.personas import comparable_tokens, fire_rates, matched_latents
+from analysis.reuse import Excess, excess
+from analysis.span import (
+    SpanShare,
+    contrast_span,
+    covariance_within_tokens,
+    paired_span_difference,
+    persona_span,
+    random_subspaces,
+    span_share,
+)
+from analysis.traces import Firing
+from sae.errors import InputError
+
+__all__ = ["Span", "difference", "excess_of", "nearest_kl", "share_of", "spans", "text_mask"]
+
+N_MATCHES = 5
+N_SUBSPACES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A span of personas, with random subspaces of its rank where residuals lie."""
+
+    basis: Float[np.ndarray, "rank d_in"]
+    """Orthonormal basis."""
+    null: Float[np.ndarray, "n rank d_in"]
+    """Covariance-matched random subspaces."""
+
+
+def spans(
+    bench: Bench, rows: Float[np.ndarray, "d_sae d_in"], personas: pd.DataFrame, seed: int = 0
+) -> dict[str, Span]:
+    """The span of persona latents and the span of persona contrasts.
+
+    Args:
+        bench: Tokens and base residuals.
+        rows: Decoder rows of the base dictionary.
+        personas: The selected personas; each counts with its best confirmed latent.
+        seed: Of the random subspaces.
+
+    Returns:
+        "latents": the fewest directions with 90 % of the energy of the unit decoder rows.
+        "contrasts": the same for persona means within token identity, over the select split.
+
+    Raises:
+        InputError: No persona latent was confirmed.
+    """
+    latents = best_latents(personas)["latent"].to_numpy(int)
+    if not len(latents):
+        raise InputError("the span of persona latents", "no confirmed latent", "see the personas")
+    labelled = comparable_tokens(bench.tokens)
+    mine = labelled & bench.in_split("select")
+    tokens = bench.tokens["token_id"].to_numpy()
+    covariance = covariance_within_tokens(bench.x[labelled].astype(float), tokens[labelled])
+    labels = bench.tokens["persona"].to_numpy(object)[mine]
+    bases = {
+        "latents": persona_span(rows[latents].astype(float)),
+        "contrasts": contrast_span(bench.x[mine].astype(float), labels, tokens[mine]),
+    }
+    return {
+        name: Span(basis, random_subspaces(covariance, len(basis), N_SUBSPACES, seed))
+        for name, basis in bases.items()
+    }
+
+
+def best_latents(personas: pd.DataFrame) -> pd.DataFrame:
+    """The best confirmed latent of each persona that has one, each latent once."""
+    confirmed = personas.loc[personas["confirmed"].astype(bool)]
+    best = confirmed.sort_values("auroc", ascending=False, kind="stable")
+    return best.drop_duplicates("persona").drop_duplicates("latent")
+
+
+def text_mask(bench: Bench, context: str) -> Bool[np.ndarray, " n"]:
+    """Assistant tokens of one text."""
+    return bench.at("assistant", context)
+
+
+def share_of(
+    bench: Bench, x: Float[np.ndarray, "n d_in"], span: Span, mask: Bool[np.ndarray, " n"]
+) -> SpanShare:
+    """Share of a model's shift inside a span, over the tokens of a mask."""
+    shift = (x[mask] - bench.x[mask]).astype(float)
+    return span_share(shift, span.basis, bench.blocks.select(mask), span.null, bench.weights)
+
+
+def difference(
+    bench: Bench,
+    shifts: tuple[Float[np.ndarray, "n d_in"], Float[np.ndarray, "n d_in"]],
+    span: Span,
+    mask: Bool[np.ndarray, " n"],
+) -> tuple[float, float, float]:
+    """Span share of the first arm minus that of the second, on the same documents.
+
+    Args:
+        bench: Tokens.
+        shifts: Of either arm, at the tokens of the mask.
+        span: The span; each arm's mean over random subspaces is subtracted from its share first.
+        mask: Tokens.
+
+    Returns:
+        Value, low, high (95 %, over documents).
+    """
+    first, second = (each.astype(float) for each in shifts)
+    blocks = bench.blocks.select(mask)
+    return paired_span_difference(first, second, span.basis, blocks, span.null, bench.weights)
+
+
+def nearest_kl(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[str, str] | None:
+    """The pair of checkpoints, one of each arm, at matched KL from the base.
+
+    The arm that ends nearer to the base gives its last checkpoint, the other the one with the
+    nearest KL in ratio.
+
+    Args:
+        first: KL by checkpoint of one arm, the last one last.
+        second: The same for the other.
+
+    Example:
+        >>> nearest_kl({"a@1": 0.1, "a@2": 0.4}, {"b@1": 0.05, "b@2": 0.12})
+        ('a@1', 'b@2')
+    """
+    if not first or not second:
+        return None
+    ends = list(first)[-1], list(second)[-1]
+    if first[ends[0]] <= second[ends[1]]:
+        return ends[0], _nearest(second, first[ends[0]])
+    return _nearest(first, second[ends[1]]), ends[1]
+
+
+def _nearest(kl: Mapping[str, float], goal: float) -> str:
+    return min(kl, key=lambda name: abs(np.log(max(kl[name], 1e-12) / max(goal, 1e-12))))
+
+
+def excess_of(
+    bench: Bench,
+    firing: Firing,
+    personas: pd.DataFrame,
+    targets: Mapping[str, Float[np.ndarray, "n d_in"]],
+    mask: Bool[np.ndarray, " n"],
+) -> dict[str, Excess]:
+    """Excess R2 of persona latents over matched ones, for each of several models.
+
+    Args:
+        bench: Tokens.
+        firing: The base dictionary's latents on the base model's residuals.
+        personas: The selected personas.
+        targets: Residual vectors of each model.
+        mask: Tokens whose residuals are predicted; those of the select split are fitted on.
+
+    Raises:
+        InputError: Too few latents to match.
+    """
+    chosen = best_latents(personas)["latent"].to_numpy(int)
+    rates = fire_rates(firing.z, comparable_tokens(bench.tokens))
+    carried = personas["latent"].to_numpy(int)
+    matches: Int[np.ndarray, "chosen n"] = matched_latents(chosen, carried, rates, N_MATCHES)
+    kept = firing.z[np.flatnonzero(mask)]
+    columns = [kept[:, chosen].toarray(), *(kept[:, m].toarray() for m in matches.T)]
+    fit = bench.in_split("select")[mask]
+    blocks = bench.blocks.select(mask)
+    return {
+        name: excess(columns[0], columns[1:], x[mask].astype(float), fit, blocks)
+        for name, x in targets.items()
+    }
+
+
+def kl_by_checkpoint(names: Sequence[str], kl: Mapping[str, float]) -> dict[str, float]:
+    """KL of the named checkpoints, in their order."""
+    return {name: kl[name] for name in names}

@@ -1,0 +1,93 @@
+"""One tuned model on the bench: how far it moved, and the coordinates of every inherited latent."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis.bench import Bench, residuals, through
+from analysis.coordinates import Coordinates, measure
+from analysis.traces import Firing, trace
+from sae import read
+from sae.change import Change
+from sae.dictionary.sae import Sae
+from sae.errors import InputError
+from sae.stream.model import check_pair, load_model
+
+__all__ = ["Seen", "Subject", "look"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tuned model, its checkpoints, and the dictionaries continued on them."""
+
+    name: str
+    """Its name in every table."""
+    path: str
+    """Folder or hub id."""
+
+    def checkpoints(self) -> dict[str, str]:
+        """Checkpoints by name, in order of training; none for a model that kept none."""
+        folder = Path(self.path) / "checkpoints"
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return {f"{self.name}@{each.name}": str(each) for each in found if each.is_dir()}
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of one model on the bench."""
+
+    name: str
+    """The model, or a checkpoint as NAME@CHECKPOINT."""
+    change: Change
+    """How far it moved from the base, on neutral text."""
+    x: Float[np.ndarray, "n d_in"]
+    """Its residual vectors."""
+    firing: Firing
+    """Its latents, in the dictionary continued on it."""
+    coordinates: Coordinates
+    """Of every latent inherited from the base dictionary."""
+    traces: pd.DataFrame
+    """Rows of `traces.parquet`."""
+
+
+def look(
+    bench: Bench, reference: tuple[Sae, Firing], name: str, path: str, folder: Path, change: Change
+) -> Seen:
+    """Lays one model on the bench.
+
+    Args:
+        bench: Tokens, and the base model's side.
+        reference: The base dictionary, whose latents are inherited, and what the dictionary
+            continued on the base's own activations makes of these.
+        name: What to call the model.
+        path: Folder or hub id of the model.
+        folder: The dictionary continued on it.
+        change: How far it moved.
+
+    Raises:
+        ConfigError: The model is not of the base's width, depth or tokenizer.
+        InputError: There is no such model or dictionary.
+    """
+    dictionary, before = reference
+    model = load_model(path)
+    check_pair(bench.base, model)
+    continued = _continued(folder, dictionary)
+    x = residuals(bench, model)
+    after = through(bench, continued, x)
+    n_inherited = dictionary.config.d_sae
+    found = measure(before, after, bench.blocks, n_inherited, bench.weights)
+    return Seen(name, change, x, after, found, trace(before, after, bench.tokens, name))
+
+
+def _continued(folder: Path, dictionary: Sae) -> Sae:
+    continued, _ = read(folder)
+    if continued.config.d_sae < dictionary.config.d_sae:
+        raise InputError(
+            f"{folder} as a continuation",
+            f"{continued.config.d_sae} latents for {dictionary.config.d_sae} in the base's",
+            "continue the dictionary that is traced",
+        )
+    return continued

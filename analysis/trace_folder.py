@@ -1,0 +1,80 @@
+"""A study -> the files of a trace folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from analysis import summary as summaries
+from analysis.comparing import compare
+from analysis.conclusions import conclude, nulls_of
+from analysis.examples import examples
+from analysis.summary import Summary
+from analysis.tracing import Study, Tell
+
+__all__ = ["write_trace"]
+
+
+def write_trace(
+    study: Study, directory: Path, organism: Mapping[str, Any], tell: Tell = lambda _: None
+) -> Summary:
+    """Writes everything a trace folder holds but its provenance and its report.
+
+    Args:
+        study: What was seen and judged.
+        directory: The trace folder; made where missing.
+        organism: Content of `organism.json`, or empty.
+        tell: Hears what is being done.
+
+    Returns:
+        What `summary.json` holds.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tell("arms side by side")
+    summary = conclude(study, compare(study), organism)
+    tell("examples")
+    _table(directory / "fates.parquet", [v.fates for v in study.verdicts.values()])
+    _table(directory / "traces.parquet", [one.traces for one in study.seen.values()])
+    _table(directory / "examples.parquet", _examples(study))
+    _directions(study, directory / "directions.safetensors")
+    draft = directory / "nulls.tmp"
+    draft.write_text(json.dumps(nulls_of(study), indent=1) + "\n")
+    draft.replace(directory / "nulls.json")
+    summaries.write(directory, summary)
+    return summary
+
+
+def _table(path: Path, parts: list[pd.DataFrame]) -> None:
+    draft = path.with_suffix(".tmp")
+    pd.concat(parts, ignore_index=True).to_parquet(draft)
+    draft.replace(path)
+
+
+def _examples(study: Study) -> list[pd.DataFrame]:
+    """Snippets of every persona latent, and of novel ones, in every tuned model."""
+    best = study.carriers.best().drop_duplicates("latent")
+    carried = dict(zip(best["latent"].astype(int), best["persona"].astype(str), strict=True))
+    return [
+        examples(study.continued.z, one.firing.z, study.bench.tokens, carried, name)
+        for name, one in study.seen.items()
+    ]
+
+
+def _directions(study: Study, path: Path) -> None:
+    """Decoder rows: `base`, and `tuned`, or `tuned.NAME` of each of several tuned models."""
+    rows = {"base": study.continued.rows}
+    several = len(study.seen) > 1
+    for name, one in study.seen.items():
+        rows[f"tuned.{name}" if several else "tuned"] = one.firing.rows
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(each, np.float32))
+        for name, each in rows.items()
+    }
+    draft = path.with_suffix(".tmp")
+    save_file(tensors, draft)
+    draft.replace(path)

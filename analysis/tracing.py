@@ -1,0 +1,186 @@
+"""A base model, its dictionary and tuned models -> everything that is concluded of them.
+
+The way: bench -> persona latents -> what was seen of every model -> fates against nulls. Arms are
+set side by side in `comparing.py`, and `trace_folder.py` writes it all down.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.bench import Bench, lay_bench, through
+from analysis.carriers import Carriers, find_carriers
+from analysis.contrasts import Span, spans
+from analysis.subjects import Seen, Subject, look
+from analysis.traces import Firing
+from analysis.verdicts import NullSide, Verdict, judge, null_side
+from sae import read
+from sae.change import Change, measure_change
+from sae.dictionary.sae import Sae
+from sae.errors import ConfigError
+from sae.stream.activations import HookPoint
+from sae.stream.model import LanguageModel, load_model
+from sae.stream.tokens import TokenizedText
+
+__all__ = ["Study", "Tell", "TraceConfig", "study"]
+
+Tell = Callable[[str], None]
+"""Called with the name of each part of the work before it begins."""
+NEUTRAL_DOCUMENTS = 128
+
+
+@dataclass(frozen=True)
+class TraceConfig:
+    """Which models are traced, against which nulls."""
+
+    base: str
+    """Folder or hub id of the base model."""
+    dictionary: Path
+    """Dictionary fitted on the base model."""
+    continued: Path
+    """Folder of continued dictionaries: `base`, and one for every tuned model and null checkpoint,
+    named NAME or NAME@CHECKPOINT."""
+    tuned: tuple[Subject, ...]
+    """The tuned models, the one that the question is about first."""
+    null: Subject | None = None
+    """Continued pre-training that sets thresholds, at each of its checkpoints."""
+    held_back: Subject | None = None
+    """Continued pre-training on which error rates are measured; it sets no threshold."""
+    pole: str | None = None
+    """Which of the tuned models learned the task from random weights: 0 of the reuse index."""
+    observer: Path | None = None
+    """What an ideal observer knows of every token, where the text comes from an organism."""
+    seed: int = 0
+    """Of resampling blocks, resamples and random subspaces."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What was seen and judged, before it is written."""
+
+    config: TraceConfig
+    """Of what."""
+    bench: Bench
+    """The held-out tokens."""
+    dictionary: tuple[Sae, Mapping[str, object]]
+    """The base dictionary, and what it says of itself."""
+    firing: Firing
+    """The base dictionary on the base model."""
+    continued: Firing
+    """The dictionary continued on the base's own activations, on the base model."""
+    carriers: Carriers
+    """Persona latents."""
+    spans: Mapping[str, Span]
+    """Spans of personas; empty where no persona latent was confirmed."""
+    seen: Mapping[str, Seen]
+    """By tuned model."""
+    verdicts: Mapping[str, Verdict]
+    """By tuned model."""
+    nulls: NullSide
+    """The null that sets thresholds."""
+    held_back: NullSide
+    """The null that measures error rates."""
+    changes: Mapping[str, Change]
+    """How far every model and checkpoint moved from the base, on neutral text."""
+
+
+def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None) -> Study:
+    """Looks at every model on the same tokens and judges the tuned ones.
+
+    Args:
+        config: Which models.
+        text: Tokens of the splits select and confirm; documents of the select split without an
+            assistant are the neutral text.
+        tell: Hears what is being done.
+
+    Raises:
+        ConfigError: A dictionary does not say its hook, a model is not of the base's shape.
+        InputError: A model, dictionary or label is missing.
+    """
+    dictionary, meta = read(config.dictionary)
+    if not meta.get("hook"):
+        raise ConfigError(f"{config.dictionary}", "no hook in it", "fit it with fit_dictionary")
+    base = load_model(config.base)
+    tell("base model")
+    bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
+    firing = through(bench, dictionary, bench.x)
+    continued = through(bench, read(config.continued / "base")[0], bench.x)
+    tell("persona latents")
+    carriers = find_carriers(bench, firing, config.observer)
+    confirmed = bool(carriers.personas["confirmed"].any())
+    found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
+    looker = _Looker(config, bench, (dictionary, continued), tell)
+    nulls = null_side(looker.checkpoints(config.null))
+    held_back = null_side(looker.checkpoints(config.held_back))
+    seen = {each.name: looker.model(each.name, each.path) for each in config.tuned}
+    tell("fates")
+    span = found.get("latents")
+    verdicts = {
+        name: judge(one, nulls, held_back, carriers.personas, span) for name, one in seen.items()
+    }
+    return Study(
+        config,
+        bench,
+        (dictionary, meta),
+        firing,
+        continued,
+        carriers,
+        found,
+        seen,
+        verdicts,
+        nulls,
+        held_back,
+        looker.changes,
+    )
+
+
+def neutral_text(text: TokenizedText) -> TokenizedText:
+    """Documents on which the size of a change is measured.
+
+    Those of the select split in which no assistant speaks, at most 128; where there are none, those
+    in which one does.
+    """
+    table = text.table
+    talks = table["role"].eq("assistant").groupby(table["doc"], sort=False).any()
+    select = table["split"].eq("select").groupby(table["doc"], sort=False).any()
+    talks, select = talks.to_numpy(bool), select.to_numpy(bool)
+    keep = (select & ~talks) if (select & ~talks).any() else select.copy()
+    keep &= keep.cumsum() <= NEUTRAL_DOCUMENTS
+    return text.select(keep)
+
+
+class _Looker:
+    """Lays models on the bench one after the other, and remembers how far each moved."""
+
+    def __init__(
+        self, config: TraceConfig, bench: Bench, reference: tuple[Sae, Firing], tell: Tell
+    ) -> None:
+        self.config, self.bench, self.reference, self.tell = config, bench, reference, tell
+        self.neutral = neutral_text(bench.text)
+        self.changes: dict[str, Change] = {}
+
+    def model(self, name: str, path: str) -> Seen:
+        """One model, and how far its checkpoints moved."""
+        self.tell(name)
+        for checkpoint, folder in Subject(name, path).checkpoints().items():
+            self.changes[checkpoint] = self._change(folder)
+        return self._look(name, path)
+
+    def checkpoints(self, null: Subject | None) -> Sequence[Seen]:
+        """The checkpoints of a null on which a dictionary was continued."""
+        paths = null.checkpoints() if null else {}
+        seen = []
+        for name, path in paths.items():
+            if (self.config.continued / name).is_dir():
+                self.tell(name)
+                seen.append(self._look(name, path))
+        return seen
+
+    def _look(self, name: str, path: str) -> Seen:
+        self.changes[name] = self._change(path)
+        folder = self.config.continued / name
+        return look(self.bench, self.reference, name, path, folder, self.changes[name])
+
+    def _change(self, path: str) -> Change:
+        model: LanguageModel = load_model(path)
+        return measure_change(self.bench.base, model, self.neutral, self.bench.hook)

@@ -1,0 +1,102 @@
+"""From what was seen of tuned models and nulls to one fate a latent, with measured error rates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.contrasts import Span
+from analysis.fates import decide, error_rates
+from analysis.intervals import Interval
+from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
+from analysis.nulls import Null, choose
+from analysis.subjects import Seen
+
+__all__ = ["NullSide", "Verdict", "judge", "null_side"]
+
+
+@dataclass(frozen=True, eq=False)
+class NullSide:
+    """Checkpoints of one null, each with what its latents did while nothing happened."""
+
+    nulls: Sequence[Null]
+    """Coordinates of each checkpoint."""
+    matches: Mapping[str, pd.DataFrame]
+    """By checkpoint, how well its latents are matched."""
+    seen: Mapping[str, Seen]
+    """By checkpoint, what was seen of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is said of one tuned model."""
+
+    name: str
+    """The tuned model."""
+    fates: pd.DataFrame
+    """Rows of `fates.parquet`: inherited latents, then novel ones."""
+    null: Null | None
+    """The null it was held against; None where no null moved as far."""
+    novel: Interval | None
+    """Share of its live latents that are novel; None without a null."""
+    held_back: str | None
+    """The checkpoint of the held-back null on which error rates were measured."""
+    errors: pd.DataFrame | None
+    """What `error_rates` says of that checkpoint, held against the same null."""
+
+
+def null_side(seen: Sequence[Seen]) -> NullSide:
+    """Checkpoints of a null, ready to be held against.
+
+    Args:
+        seen: What was seen of each of its checkpoints.
+
+    Raises:
+        InputError: A checkpoint has too few latents that fire often enough.
+    """
+    return NullSide(
+        [Null.of(one.name, one.change.activations, one.coordinates) for one in seen],
+        {one.name: best_matches(one.coordinates) for one in seen},
+        {one.name: one for one in seen},
+    )
+
+
+def judge(
+    one: Seen,
+    thresholds: NullSide,
+    held_back: NullSide,
+    personas: pd.DataFrame,
+    span: Span | None,
+) -> Verdict:
+    """The fates of one tuned model, against the null that moved as far as it did.
+
+    Args:
+        one: What was seen of the model.
+        thresholds: The null that sets thresholds.
+        held_back: The null on which error rates are measured; it sets none.
+        personas: The selected personas.
+        span: Of the persona latents; without one no latent is called novel.
+    """
+    null = choose(thresholds.nulls, one.change.activations)
+    fates = decide(one.coordinates, null, personas, one.name)
+    if null is None:
+        return Verdict(one.name, fates, None, None, None, None)
+    matches = best_matches(one.coordinates)
+    found = novel_latents(matches, [thresholds.matches[null.name]])
+    if span is not None:
+        novel = novel_fates(found, one.firing.rows, span.basis, span.null, one.name)
+        fates = pd.concat([fates, novel], ignore_index=True) if len(novel) else fates
+    name, errors = _errors(null, held_back, personas)
+    return Verdict(one.name, fates, null, novel_share(found), name, errors)
+
+
+def _errors(
+    null: Null, held_back: NullSide, personas: pd.DataFrame
+) -> tuple[str | None, pd.DataFrame | None]:
+    """Error rates on the held-back checkpoint that moved most, but no further than the null."""
+    no_further = [each for each in held_back.nulls if each.change <= null.change]
+    if not no_further:
+        return None, None
+    nearest = max(no_further, key=lambda each: each.change)
+    seen = held_back.seen[nearest.name]
+    return nearest.name, error_rates(decide(seen.coordinates, null, personas, nearest.name))
