@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,6 +91,35 @@ def _flags(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             name, equals, value = word[2:].partition("=")
             following = words[i + 1] if i + 1 < len(words) else None
             yield name, value if equals else following
+
+
+def _gathered(words: Sequence[str], plan: Plan) -> list[str]:
+    """The same words, with those after the flag of a list made one: `--text a b` is `[a, b]`."""
+    result: list[str] = []
+    items: list[str] | None = None
+    for word in [*words, "--"]:
+        if items is not None and word.startswith("--"):
+            item = _item(plan.leaves[result[-1][2:]].hint)
+            quoted = items if item in (int, float, bool) else map(json.dumps, items)
+            whole = len(items) == 1 and items[0].startswith("[")
+            result[-1] += "=" + (items[0] if whole else f"[{', '.join(quoted)}]")
+            items = None
+        if items is not None:
+            items.append(word)
+            continue
+        result.append(word)
+        leaf = plan.leaves.get(word[2:]) if word.startswith("--") else None
+        items = [] if leaf is not None and _item(leaf.hint) is not None else None
+    return result[:-1]
+
+
+def _item(hint: Any) -> Any:
+    """Type of the items of a list or of a tuple of any length; None for any other type."""
+    for each in (hint, *typing.get_args(hint)):
+        args = typing.get_args(each)
+        if typing.get_origin(each) is list or args[1:] == (...,):
+            return args[0]
+    return None
 
 
 def _given(files: Sequence[Path], flags: Mapping[str, str | None]) -> dict[str, Any]:
@@ -180,6 +210,7 @@ def parse(
     A union of dataclasses told apart by a `kind` field takes its kind from the flags, else from
     the last file that names one, else from the default. Another kind starts afresh: what an
     earlier file said for the old one is dropped. The name `kind` is kept for such unions.
+    A list takes all the words after its flag, as in `--text a b`, or one as YAML has it, `[a, b]`.
 
     Args:
         config_class: A frozen dataclass; its fields may be dataclasses, tagged unions and None.
@@ -215,7 +246,7 @@ def parse(
     parser = _parser(plan, prog, description, epilog)
     file_words = [f"--config={json.dumps(given, default=str)}"] if given else []
     try:
-        values = parser.parse_args([*file_words, *words]).as_dict()
+        values = parser.parse_args([*file_words, *_gathered(words, plan)]).as_dict()
     except argparse.ArgumentError as error:
         raise _trouble(error, plan) from error
     return plan.build({name: value for name, value in values.items() if name != "config"})

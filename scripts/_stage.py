@@ -4,6 +4,7 @@ A stage writes one folder. `provenance.json`, written last, says what the folder
 without it is unfinished.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -19,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sae.errors import InputError
+from sae.errors import ConfigError, InputError
 
-__all__ = ["PROVENANCE", "SCHEMA", "fingerprint", "stage"]
+__all__ = ["PROVENANCE", "SCHEMA", "changes", "fingerprint", "git_commit", "require_own", "stage"]
 
 PROVENANCE = "provenance.json"
 """Name of the file in a stage's folder that says what the folder came from."""
@@ -41,7 +42,8 @@ def stage(
 
     The old `provenance.json` is removed before the work begins and a new one is written once it has
     ended, so an interrupted stage is never taken for a finished one. What the work itself leaves in
-    that file, as `sae.write` does, is kept in the new one under `artefact`.
+    that file, as `sae.write` does, is kept in the new one under `artefact`. Work that fails before
+    it has written anything leaves no empty folder behind.
 
     Args:
         out_dir: The folder the work writes; made when absent.
@@ -62,17 +64,16 @@ def stage(
         {'n_tokens': 3}
     """
     plain = _plain(config)
-    recorded = _read(out_dir, SCHEMA)
-    changed = _changed(recorded, dict(inputs), plain)
-    if recorded and not changed:
+    changed = changes(out_dir, inputs, config)
+    if changed == []:
         print(f"forelimb: {out_dir} is up to date", file=sys.stderr)
         return False
-    if recorded:
+    if changed:
         print(f"forelimb: {out_dir} anew, for a change in {', '.join(changed)}", file=sys.stderr)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / PROVENANCE).unlink(missing_ok=True)
     start, clock = datetime.now(UTC), time.monotonic()
-    facts = work()
+    with _folder(out_dir):
+        (out_dir / PROVENANCE).unlink(missing_ok=True)
+        facts = work()
     record = {
         "schema": SCHEMA,
         "command": shlex.join(sys.orig_argv),
@@ -91,6 +92,44 @@ def stage(
     temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     temporary.replace(out_dir / PROVENANCE)
     return True
+
+
+def changes(out_dir: Path, inputs: Mapping[str, str], config: object) -> list[str] | None:
+    """Names of the inputs and config keys that differ from those `out_dir` was made of.
+
+    Args:
+        out_dir: A stage's folder.
+        inputs: As for `stage`.
+        config: As for `stage`.
+
+    Returns:
+        Nothing in the list means up to date; None, that no finished stage is there.
+    """
+    recorded = _read(out_dir, SCHEMA)
+    return _changed(recorded, dict(inputs), _plain(config)) if recorded else None
+
+
+def require_own(out_dir: Path, what: str, *marks: str) -> None:
+    """Makes sure that a folder is free to be written: absent, empty, or of the same kind.
+
+    Args:
+        out_dir: The folder.
+        what: What will be written, in words.
+        marks: Names of files of which such a folder has at least one.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    held = sorted(each.name for each in out_dir.iterdir()) if out_dir.is_dir() else []
+    is_file = out_dir.exists() and not out_dir.is_dir()
+    if is_file or (held and not set(held) & set(marks)):
+        found = "a file" if is_file else f"a folder of other things ({', '.join(held[:3])})"
+        raise ConfigError(f"{what} in {out_dir}", found, "choose a new folder with --out")
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this runs from; None outside one."""
+    return _git()["commit"]
 
 
 def fingerprint(path: Path) -> str:
@@ -122,6 +161,20 @@ def fingerprint(path: Path) -> str:
         if name.name != PROVENANCE and name.parts[0] != "state":
             total.update(f"{name.as_posix()}\0{_sha256(file)}\n".encode())
     return total.hexdigest()
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Makes a folder; after a failure, those it made are gone unless something is in them."""
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def _sha256(file: Path) -> str:

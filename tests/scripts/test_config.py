@@ -192,6 +192,32 @@ def test_an_optional_config_is_absent_until_one_of_its_flags_is_given(yaml_file)
     assert parse(Fit, ["--config", yaml_file(second=None)]).second is None
 
 
+@dataclass(frozen=True)
+class Lists:
+    """Lists of several types."""
+
+    names: tuple[str, ...] = ()
+    """Words."""
+    numbers: list[int] | None = None
+    """Numbers."""
+    one: int = 0
+    """No list."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--names", "a"], Lists(("a",))),
+        (["--names", "a=b", "[c", "1", "--one", "1"], Lists(("a=b", "[c", "1"), None, 1)),
+        (["--names", "[a, b]", "--numbers", "3", "-4"], Lists(("a", "b"), [3, -4])),
+        (["--names", "--one=2"], Lists((), None, 2)),
+        (["--names=[a]"], Lists(("a",))),
+    ],
+)
+def test_a_list_takes_the_words_after_its_flag(words, expected):
+    assert parse(Lists, words) == expected
+
+
 @pytest.mark.parametrize(
     ("words", "asked", "do"),
     [
@@ -200,7 +226,8 @@ def test_an_optional_config_is_absent_until_one_of_its_flags_is_given(yaml_file)
         (["--sae.sparsity", "topk"], "--sae.sparsity", "set sae.sparsity.k, sae.sparsity.kind"),
         (["--qqqq", "3"], "--qqqq", "see --help for the keys there are"),
         (["--sae.d_in", "many"], "--sae.d_in", "give a value of type int"),
-        (["--names", "a"], "--names", "give a value of type tuple[str, ...]"),
+        (["--names=a"], "--names", "give a value of type tuple[str, ...]"),
+        (["--sae.d_in", "1", "2"], "the command line", "see --help"),
         (["stray"], "the command line", "see --help"),
         (["--lr"], "the command line", "see --help"),
         (["--config"], "--config", "give the path of a YAML file"),

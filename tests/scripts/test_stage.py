@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sae.errors import InputError
-from scripts._stage import PROVENANCE, SCHEMA, fingerprint, stage
+from sae.errors import ConfigError, InputError
+from scripts._stage import PROVENANCE, SCHEMA, changes, fingerprint, git_commit, require_own, stage
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,41 @@ def test_an_interrupted_stage_is_not_taken_for_done(config):
         stage(config.out, {"text": "bb"}, config, breaks)
     assert not (config.out / PROVENANCE).exists()
     assert counted(config, {"text": "aa"}, [])
+
+
+def test_changes_are_told_without_doing_anything(config):
+    assert changes(config.out, {}, config) is None
+    counted(config, {"text": "aa"}, [])
+    assert changes(config.out, {"text": "aa"}, config) == []
+    assert changes(config.out, {"text": "bb"}, replace(config, seed=1)) == ["input text", "seed"]
+
+
+def test_a_failure_before_anything_is_written_leaves_no_folder(tmp_path):
+    def breaks():
+        raise InputError("text", "none", "give some")
+
+    (tmp_path / "here").mkdir()
+    for out in (tmp_path / "here" / "a" / "b", tmp_path / "here"):
+        with pytest.raises(InputError):
+            stage(out, {}, {}, breaks)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
+def test_a_folder_of_other_things_is_not_written_to(tmp_path):
+    require_own(tmp_path / "new", "a cache", "manifest.json")
+    require_own(tmp_path, "a cache", "manifest.json")
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(ConfigError, match=r"a folder of other things \(thesis.tex\); do: choose"):
+        require_own(tmp_path, "a cache", "manifest.json")
+    with pytest.raises(ConfigError, match="found: a file"):
+        require_own(tmp_path / "thesis.tex", "a cache", "manifest.json")
+    (tmp_path / "manifest.json").write_text("{}")
+    require_own(tmp_path, "a cache", "manifest.json")
+
+
+def test_the_commit_is_that_of_the_provenance(config):
+    counted(config, {}, [])
+    assert json.loads((config.out / PROVENANCE).read_text())["git"]["commit"] == git_commit()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": "other/1"}'])
