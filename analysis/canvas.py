@@ -34,6 +34,7 @@ INK, MUTED, RULE, BAND, PAPER, ACCENT = (
     "#fefdff",
     "#5a2ca8",
 )
+"""Text, quiet text, rules, null bands, paper (hollow marks) and what the page is about."""
 FATE_COLOURS = {
     "preserved": "#0e8c8c",
     "amplified": "#f26018",

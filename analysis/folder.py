@@ -54,14 +54,16 @@ class TraceFolder:
     """`provenance.json`."""
 
     @cached_property
-    def _by_latent(self) -> dict[str, dict[tuple[str, int], list[dict[Any, Any]]]]:
+    def _places(self) -> dict[str, dict[tuple[str, int], list[int]]]:
+        """Rows of every table by tuned model and latent."""
         out = {}
         for name in COLUMNS:
-            grouped: dict[tuple[str, int], list[dict[Any, Any]]] = {}
+            places: dict[tuple[str, int], list[int]] = {}
             table = getattr(self, name)
-            for row in [] if table is None else table.to_dict("records"):
-                grouped.setdefault((row["tuned"], int(row["latent"])), []).append(row)
-            out[name] = grouped
+            keys = [] if table is None else zip(table["tuned"], table["latent"], strict=True)
+            for place, (tuned, latent) in enumerate(keys):
+                places.setdefault((tuned, latent), []).append(place)
+            out[name] = places
         return out
 
     def rows(self, name: str, latent: int, tuned: str) -> list[dict[Any, Any]]:
@@ -75,7 +77,8 @@ class TraceFolder:
         Returns:
             The rows; none where the file is absent.
         """
-        return self._by_latent[name].get((tuned, latent), [])
+        places = self._places[name].get((tuned, latent))
+        return getattr(self, name).iloc[places].to_dict("records") if places else []
 
     def fate_of(self, latent: int, tuned: str) -> dict[Any, Any]:
         """The row of `fates.parquet` about a latent, empty where there is no such file.

@@ -118,17 +118,20 @@ def _personas(trace: TraceFolder) -> Iterator[Drawing]:
     summary = trace.summary
     if not summary.personas:
         return
-    n = sum(each.confirmed is True for each in summary.personas.values())
+    said = [each.confirmed for each in summary.personas.values()]
+    title = f"{said.count(True)} of {len(said)} personas have a confirmed latent"
+    if set(said) == {None}:
+        title = f"How well single latents tell {len(said)} personas apart"
     caption = (
-        "AUROC for “the speaker is this persona” among tokens matched on token and context, on "
-        "documents on which nothing was chosen; chance is 0.5 (dashed). "
+        "AUROC for “the speaker is this persona” among tokens matched on token, context and "
+        "position, on documents on which nothing was chosen; chance is 0.5 (dashed). "
         f"n = {len(summary.personas)} personas; {BOOTSTRAP}; a latent is confirmed at q ≤ 0.05 "
         "(Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
         "on the same activations; the ideal observer knows how the text was made."
     )
     yield _drawing(
         "figure-personas",
-        (f"{n} of {len(summary.personas)} personas have a confirmed latent", caption),
+        (title, caption),
         lambda width: figures.personas(summary, width),
         drawn.personas_table(summary),
     )

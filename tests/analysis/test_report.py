@@ -74,6 +74,29 @@ def test_structure_is_that_of_an_accessible_page(text, page):
     assert page.crossed == []
 
 
+def luminance(colour):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_keep_the_contrast_of_aa(text, theme):
+    roots = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    own = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", roots[theme == "dark"]))
+    for back in (own["paper"], own["wash"]):
+        assert min(contrast(own[name], back) for name in ("ink", "muted", "accent")) >= 4.5
+        fates = [colour for name, colour in own.items() if name.startswith("fate-")]
+        assert len(fates) == 6
+        assert min(contrast(colour, back) for colour in fates) >= 3
+    assert min(contrast(own["token-ink"], own[f"a{level}"]) for level in range(1, 8)) >= 4.5
+
+
 def test_every_figure_has_a_name_a_caption_and_a_twin(text):
     figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
     assert len(figures) == 5
