@@ -111,6 +111,8 @@ class Card:
     """Share of document resamples that give the same fate."""
     persona: str | None
     """Persona that it carries, confirmed on documents it was not chosen on."""
+    candidate: str | None
+    """Persona whose best latent it is, confirmed or not."""
     auroc: float
     """How well it tells that persona apart, within matched tokens."""
     coordinates: tuple[Coordinate, ...]
@@ -123,12 +125,19 @@ class Card:
     """Largest activation shown; the darkest highlight."""
 
     @property
+    def who(self) -> str:
+        """The persona in words, empty where there is none."""
+        if self.persona:
+            return self.persona
+        return f"{self.candidate}, not confirmed" if self.candidate else ""
+
+    @property
     def mark(self) -> Mark:
         """Glyph, word and colour of the fate."""
         return mark_of(self.fate)
 
     def __repr__(self) -> str:
-        what = f", {self.persona}" if self.persona else ""
+        what = f", {self.who}" if self.who else ""
         numbers = ", ".join(f"{c.name} {three(c.value)}" for c in self.coordinates)
         return f"Card(latent {self.latent}{what}, {self.tuned}: {self.fate}; {numbers})"
 
@@ -197,6 +206,7 @@ class Trace(TraceFolder):
             q_value=_number(row.get("q_value")),
             confidence=_number(row.get("confidence")),
             persona=_text(row.get("persona")),
+            candidate=self.candidate_for(latent),
             auroc=_number(row.get("selectivity_auroc")),
             coordinates=tuple(
                 Coordinate(c, value, low, high, bands.get(c))

@@ -124,10 +124,26 @@ class TraceFolder:
             return {}
         last = max(mine, key=lambda each: each["fire_rate_from"])
         return {
-            "direction": (float(last["direction"]), np.inf),
-            "gain": (float(last["gain_low"]), float(last["gain_high"])),
-            "gating": (-np.inf, float(last["gating"])),
+            "direction": (_limit(last["direction"], -np.inf), np.inf),
+            "gain": (_limit(last["gain_low"], -np.inf), _limit(last["gain_high"], np.inf)),
+            "gating": (-np.inf, _limit(last["gating"], np.inf)),
         }
+
+    def candidate_for(self, latent: int) -> str | None:
+        """The persona whose best latent this is, confirmed or not.
+
+        Args:
+            latent: Index of the latent.
+
+        Returns:
+            Its name, or None.
+        """
+        found = self.summary.personas.items()
+        return next((name for name, each in found if each.latent == latent), None)
+
+
+def _limit(value: float | None, unlimited: float) -> float:
+    return unlimited if value is None else float(value)
 
 
 def read_parts(directory: str | Path) -> dict[str, Any]:

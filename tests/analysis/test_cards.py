@@ -13,6 +13,11 @@ def trace(trace_dir):
     return load_trace(trace_dir)
 
 
+def parts(trace):
+    """Fields of a trace, without what it has computed."""
+    return {name: getattr(trace, name) for name in type(trace).__dataclass_fields__}
+
+
 def row(tokens, which="base", z=1.0, rank=0):
     return {
         "rank": rank, "which": which, "doc": "d", "pos": 5, "start": 5, "tokens": tokens,
@@ -100,6 +105,22 @@ def test_what_was_not_measured_is_na(trace):
     assert [c.where for c in card.coordinates] == ["not measured"] * 3
     assert "n/a" in card._repr_html_()
     assert "nan" not in card._repr_html_().lower().replace("amplified", "")
+
+
+def test_the_latent_of_an_unconfirmed_persona_says_so(trace):
+    card = trace.card(7 * 13 + 3, "assistant")
+    assert card.persona is None
+    assert card.who == "jester, not confirmed"
+    assert "jester, not confirmed" in card._repr_html_()
+
+
+def test_a_null_that_says_nothing_limits_nothing(trace):
+    bins = [{"fire_rate_from": 0.0, "n_latents": 0, "direction": None, "gain_low": None}]
+    bins[0] |= {"gain_high": None, "gating": None}
+    own = type(trace)(**{**parts(trace), "nulls": {"arms": {"assistant": {"power": bins}}}})
+    assert own.bands(3, "assistant")["gain"] == (-float("inf"), float("inf"))
+    none = type(trace)(**{**parts(trace), "nulls": {"arms": {"assistant": None}}})
+    assert none.bands(3, "assistant") == {}
 
 
 def test_a_trace_shows_itself_and_names_what_it_lacks(trace):
