@@ -197,8 +197,8 @@ def fire_rates(traces: pd.DataFrame, fates: pd.DataFrame, arm: str, width: float
         colour = FATE_COLOURS.get(mark.css, MUTED)
         base, tuned = 100 * row["base"], 100 * row["tuned"]
         axes.plot([base, tuned], [y, y], color=colour, lw=2.2, zorder=1)
-        axes.plot(base, y, "o", ms=7, mfc=PAPER, mec=INK, mew=1.5)
-        axes.plot(tuned, y, "o", ms=7, mfc=colour, mec=colour, mew=1.5)
+        axes.plot(base, y, "o", ms=7, mfc=PAPER, mec=INK, mew=1.5, clip_on=False)
+        axes.plot(tuned, y, "o", ms=7, mfc=colour, mec=colour, mew=1.5, clip_on=False)
         text = f"{mark.glyph} {mark.word}" if width >= NARROW_BELOW else mark.glyph
         axes.text(1.015, y, text, color=INK, va="center", transform=_across(axes))
     labels = [f"{p} · #{i}" for p, i in zip(table["persona"], table["latent"], strict=True)]

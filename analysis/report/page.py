@@ -124,7 +124,7 @@ def _context(trace: Trace) -> dict[str, Any]:
 def _style() -> str:
     """The page's own styles, which hold no value of the trace."""
     card = (HERE / "card.css").read_text(encoding="utf-8")
-    return (HERE / "page.css").read_text(encoding="utf-8") + card
+    return card + (HERE / "page.css").read_text(encoding="utf-8")
 
 
 def build(trace_dir: str | Path) -> str:
