@@ -1,7 +1,8 @@
 """A study -> the files of a trace folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ __all__ = ["write_trace"]
 
 
 def write_trace(
-    study: Study, directory: Path, organism: Mapping[str, Any], tell: Tell = lambda _: None
+    study: Study,
+    directory: Path,
+    organism: Mapping[str, Any],
+    tell: Tell = lambda _: None,
+    seconds: Callable[[], Mapping[str, float]] = dict,
 ) -> Summary:
     """Writes everything a trace folder holds but its provenance and its report.
 
@@ -30,6 +35,7 @@ def write_trace(
         directory: The trace folder; made where missing.
         organism: Content of `organism.json`, or empty.
         tell: Hears what is being done.
+        seconds: Says, when all else is written, what every stage took.
 
     Returns:
         What `summary.json` holds.
@@ -45,6 +51,7 @@ def write_trace(
     draft = directory / "nulls.tmp"
     draft.write_text(json.dumps(nulls_of(study), indent=1) + "\n")
     draft.replace(directory / "nulls.json")
+    summary = replace(summary, seconds=dict(seconds()))
     summaries.write(directory, summary)
     return summary
 

@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "Parts"]
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -61,3 +61,42 @@ class Meter:
             bar_format=shape,
         )
         print(f"{line} {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+class Parts:
+    """Names the parts of a piece of work on stderr as each begins, and times them.
+
+    Example:
+        >>> with Parts() as tell:
+        ...     tell("first part")
+        >>> list(tell.seconds)
+        ['first part']
+    """
+
+    def __init__(self) -> None:
+        self._start = self._since = time.monotonic()
+        self._open: str | None = None
+        self._ended: dict[str, float] = {}
+
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def __call__(self, part: str) -> None:
+        """A part begins, and the one before it ends."""
+        self._end()
+        self._open, self._since = part, time.monotonic()
+        print(f"{self._since - self._start:6.0f} s  {part}", file=sys.stderr, flush=True)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time of every part so far; of the open one until now."""
+        now = {self._open: time.monotonic() - self._since} if self._open else {}
+        return {name: round(each, 1) for name, each in (self._ended | now).items()}
+
+    def _end(self) -> None:
+        if self._open is not None:
+            self._ended[self._open] = time.monotonic() - self._since
+        self._open = None

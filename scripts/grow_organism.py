@@ -2,8 +2,9 @@
 
     python -m scripts.grow_organism --out runs/demo/organism
 
-Two cores: about 8 minutes and 2 GiB. With `--organism.base.n_steps 100 --organism.arms [assistant,continued_a]`: a
-minute, and nothing learned.
+Two cores: about 8 minutes and 2 GiB. A minute, and nothing learned, with
+`--organism.base.n_steps 100 --organism.arms [assistant,continued_a]`.
+
 """
 
 import sys

@@ -1,0 +1,39 @@
+"""The last step of every trace: the page, and what it concludes, on the terminal."""
+
+import json
+from pathlib import Path
+
+from analysis import report
+from analysis.report import words
+from analysis.summary import read
+from scripts._stage import PROVENANCE
+
+__all__ = ["seconds_of", "write_and_tell"]
+
+
+def write_and_tell(trace: Path) -> None:
+    """Writes `report.html` into a trace folder and prints its verdict on stdout.
+
+    Raises:
+        InputError: The folder holds no readable trace.
+    """
+    page = report.write(trace)
+    summary = read(trace)
+    print(words.conclusion(summary))
+    for each in words.evidence(summary):
+        print(f"- {each.sentence}")
+    print(words.scope(summary))
+    print(page)
+
+
+def seconds_of(organism: Path | None, dictionary: Path, continued: Path) -> dict[str, float]:
+    """Wall time of the stages before a trace, as their provenance tells it; others are left out."""
+    parts = {"organism": organism, "dictionary": dictionary}
+    parts |= {f"continued {each.name}": each for each in sorted(continued.iterdir())}
+    found = {}
+    for name, folder in parts.items():
+        try:
+            found[name] = float(json.loads((folder / PROVENANCE).read_text())["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
