@@ -130,22 +130,23 @@ def test_no_default_is_mutable_and_no_word_is_left_to_do(path):
     assert "from __future__ import annotations" not in text
 
 
-def bare_tensors(annotation: ast.expr | None) -> Iterator[str]:
+def has_shape(annotation: ast.expr) -> bool:
+    """Whether this is `Dtype[Tensor, "shape"]`, or tensors by name, whose shapes differ."""
+    if not (isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple)):
+        return False
+    first, *rest = (ast.unparse(each).rpartition(".")[2] for each in annotation.slice.elts)
+    is_string = rest[-1:] and rest[-1].startswith(("'", '"'))
+    return first == "str" or (first in ("Tensor", "ndarray") and bool(is_string))
+
+
+def bare_tensors(annotation: ast.AST | None) -> Iterator[str]:
     """Each `Tensor` in an annotation that no jaxtyping shape holds."""
-    if annotation is None:
+    if not isinstance(annotation, ast.expr) or has_shape(annotation):
         return
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
-        first, *rest = annotation.slice.elts
-        shape = rest and isinstance(rest[-1], ast.Constant) and isinstance(rest[-1].value, str)
-        if shape and ast.unparse(first).rpartition(".")[2] in ("Tensor", "ndarray"):
-            return
     if ast.unparse(annotation).rpartition(".")[2] == "Tensor":
         yield ast.unparse(annotation)
     for child in ast.iter_child_nodes(annotation):
-        if isinstance(child, ast.expr):
-            yield from bare_tensors(child)
+        yield from bare_tensors(child)
 
 
 @IN_PACKAGES

@@ -57,6 +57,7 @@ def imported(request, tmp_path_factory):
     home, out = folder / "home", folder / "out.json"
     home.mkdir()
     places = {"HOME": home, "PYTHONPATH": ROOT, "XDG_CACHE_HOME": home / "cache"}
+    places["MPLCONFIGDIR"] = folder / "matplotlib"  # its list of fonts is its own
     clean = {key: each for key, each in os.environ.items() if not key.startswith(("HF_", "WANDB"))}
     done = subprocess.run(
         [sys.executable, "-B", "-c", PROBE, str(out), *modules_of(request.param)],
