@@ -21,7 +21,7 @@ def write_and_tell(trace: Path) -> None:
     summary = read(trace)
     print(words.conclusion(summary))
     for each in words.evidence(summary):
-        print(f"- {each.sentence}")
+        print(f"- {each.text}")
     print(words.scope(summary))
     print(page)
 
@@ -33,7 +33,8 @@ def seconds_of(organism: Path | None, dictionary: Path, continued: Path) -> dict
     found = {}
     for name, folder in parts.items():
         try:
-            found[name] = float(json.loads((folder / PROVENANCE).read_text())["seconds"])
+            record = json.loads(((folder or Path()) / PROVENANCE).read_text())
+            found[name] = float(record["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

@@ -63,9 +63,7 @@ def main(config: Config) -> None:
         text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
         with Parts() as tell:
             found = study(trace, text, tell)
-            write_trace(
-                found, config.out, organism, tell, lambda: seconds_of(before) | tell.seconds
-            )
+            write_trace(found, config.out, organism, tell, lambda: stages | tell.seconds)
         return {"n_tokens": text.n_tokens}
 
     stage(config.out, inputs, asdict(config), work)
