@@ -88,11 +88,7 @@ NOUNS = (
     "bread loaf bun roll",
     "horse pony mare steed",
     "coat cloak cape mantle",
-    "forest wood grove thicket",
-    "box chest crate trunk",
     "knife blade dagger cutter",
-    "rope cord line cable",
-    "hat cap bonnet hood",
 )
 VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")
 CODES = tuple(f"{part}{i}" for part in ("arm", "rot", "ext", "pis") for i in range(8))
