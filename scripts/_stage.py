@@ -22,7 +22,8 @@ from typing import Any
 
 from sae.errors import ConfigError, InputError
 
-__all__ = ["PROVENANCE", "SCHEMA", "changes", "fingerprint", "git_commit", "require_own", "stage"]
+__all__ = ["PROVENANCE", "SCHEMA", "changes", "fingerprint", "flat", "git_commit"]
+__all__ += ["prepared_stage", "require_own", "stage"]
 
 PROVENANCE = "provenance.json"
 """Name of the file in a stage's folder that says what the folder came from."""
@@ -92,6 +93,28 @@ def stage(
     temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     temporary.replace(out_dir / PROVENANCE)
     return True
+
+
+def prepared_stage(
+    out_dir: Path,
+    inputs: Mapping[str, str],
+    config: object,
+    prepare: Callable[[], Callable[[], Mapping[str, Any] | None]],
+) -> bool:
+    """As `stage`, with the work made only when it is needed, and before the folder is touched.
+
+    Args:
+        out_dir: As for `stage`.
+        inputs: As for `stage`.
+        config: As for `stage`.
+        prepare: Loads and checks what the work needs, and returns the work; what it raises leaves
+            the folder as it was.
+
+    Returns:
+        Whether the work was done now.
+    """
+    work = dict if changes(out_dir, inputs, config) == [] else prepare()
+    return stage(out_dir, inputs, config, work)
 
 
 def changes(out_dir: Path, inputs: Mapping[str, str], config: object) -> list[str] | None:
@@ -204,24 +227,25 @@ def _read(out_dir: Path, schema: str | None = None) -> dict[str, Any]:
 
 def _changed(record: Mapping[str, Any], inputs: Mapping[str, str], config: Any) -> list[str]:
     """Names of the inputs and config keys that differ from the recorded ones."""
-    now = {**{f"input {name}": each for name, each in inputs.items()}, **dict(_flat(config))}
+    now = {**{f"input {name}": each for name, each in inputs.items()}, **dict(flat(config))}
     old_inputs = record.get("inputs", {})
     old = {f"input {name}": each for name, each in old_inputs.items()}
-    old.update(_flat(record.get("config", {})))
+    old.update(flat(record.get("config", {})))
     absent = object()
     return sorted(name for name in now | old if now.get(name, absent) != old.get(name, absent))
 
 
-def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings with its dotted path."""
     if isinstance(values, Mapping) and values:
         for name, value in values.items():
-            yield from _flat(value, f"{path}.{name}".lstrip("."))
+            yield from flat(value, f"{path}.{name}".lstrip("."))
     else:
         yield path, values
 
 
 def _seeds(values: Any) -> Iterator[tuple[str, Any]]:
-    for path, value in _flat(values):
+    for path, value in flat(values):
         if path.rpartition(".")[2].endswith(("seed", "seeds")):
             yield path, value
 

@@ -1,0 +1,193 @@
+"""From the flags of `continue_dictionary` to one job a model, all on the same tokens."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import sae
+from sae.dictionary.sae import Sae
+from sae.errors import ConfigError
+from sae.formats.native import WEIGHTS
+from sae.stream.activations import HookPoint
+from sae.stream.model import LanguageModel, check_pair
+from sae.stream.text import Columns
+from sae.stream.tokens import TokenizedText
+from scripts._fit import MARKS, Job, RunConfig, TrackConfig, fit_into, judge, metrics
+from scripts._recipe import TrainChanges, continued_train
+from scripts._source import shared_source, with_shared_outliers
+from scripts._stage import fingerprint, require_own
+from scripts._text import (
+    ReadConfig,
+    open_model,
+    read_text,
+    require_hook,
+    said_of,
+    sha256_of_model,
+    sha256_of_text,
+)
+from training.config import TrainConfig
+from training.continuation import continued
+
+__all__ = ["Config", "Continuation"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to continue, on which models, and where to put it."""
+
+    dictionary: Path
+    """Folder or file of the finished dictionary."""
+    models: tuple[str, ...]
+    """Tuned models, each a folder or hub id, or NAME=FOLDER to name what it gets below `out`."""
+    text: tuple[Path, ...]
+    """Jsonl files, or folders of them, all mixed."""
+    out: Path
+    """Folder that gets one dictionary folder a model, under the model's name."""
+    n_added: int = 64
+    """Latents added, in the same directions for every model."""
+    base: str | None = None
+    """Model the dictionary was fitted on; None takes the one it names."""
+    train: TrainChanges = field(default_factory=TrainChanges)
+    """What differs from the run that fitted the dictionary."""
+    columns: Columns | None = None
+    """How to read jsonl that is not labelled text."""
+    read: ReadConfig = field(default_factory=ReadConfig)
+    """How to read model and text."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """How to carry the runs out."""
+    track: TrackConfig = field(default_factory=TrackConfig)
+    """Where the numbers go."""
+
+    def __post_init__(self) -> None:
+        if self.n_added < 0:
+            raise ConfigError(f"n_added={self.n_added}", "a negative number", "give 0 or more")
+
+
+class Continuation:
+    """What all models share: dictionary, tokens, run; each is loaded when it is first needed.
+
+    Text is tokenized with the base model's tokenizer and template, and its outliers are left out
+    for all, so that every model sees the same tokens in the same order.
+
+    Args:
+        config: The flags.
+
+    Raises:
+        ConfigError: The dictionary does not fit the base model.
+        InputError: Dictionary, base model or text is missing or damaged.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.dictionary, self.meta = sae.read(config.dictionary)
+        self.base_name = config.base or self.meta["model"]
+        if self.base_name is None:
+            do = "name the one it was fitted on"
+            raise ConfigError("--base", "a dictionary that names no model", do)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Hashes of what is shared."""
+        file = self.config.dictionary
+        return {
+            "dictionary": fingerprint(file / WEIGHTS if file.is_dir() else file),
+            "base": sha256_of_model(self.base_name, self._revision),
+            "text": sha256_of_text(self.config.text),
+        }
+
+    @property
+    def _revision(self) -> str | None:
+        return None if self.config.base else self.meta["revision"]
+
+    @cached_property
+    def base(self) -> LanguageModel:
+        """The model the dictionary was fitted on, seen to be it."""
+        read = replace(self.config.read, revision=self._revision)
+        base = open_model(self.base_name, read, self.config.run.device)
+        found = {"d_in": base.d_in, "tokenizer_sha256": base.tokenizer_hash}
+        found["model_sha256"] = base.weights_sha256
+        told = {**self.meta, "d_in": self.dictionary.config.d_in}
+        for name, value in found.items():
+            if told.get(name) not in (None, value):
+                asked = f"{base.name} as the model of {self.config.dictionary}"
+                do = "name the model it was fitted on with --base"
+                raise ConfigError(asked, f"{name} {value}, not {told[name]}", do)
+        return base
+
+    @cached_property
+    def hook(self) -> HookPoint:
+        """The dictionary's hook."""
+        if self.meta["hook"] is None:
+            asked = f"the hook of {self.config.dictionary}"
+            raise ConfigError(asked, "a dictionary without one", "write it anew with its hook")
+        return HookPoint.parse(self.meta["hook"])
+
+    @cached_property
+    def train(self) -> TrainConfig:
+        """The run, the same for all."""
+        return continued_train(self.meta.get("train"), self.config.train)
+
+    def _text(self, split: str) -> TokenizedText:
+        config = self.config
+        return read_text(self.base, config.text, config.columns, config.read, [split])
+
+    @cached_property
+    def held_out(self) -> TokenizedText:
+        """What the dictionaries are judged on."""
+        return self._text("confirm")
+
+    @cached_property
+    def text(self) -> TokenizedText:
+        """What they are fitted on."""
+        return with_shared_outliers(self.base, self._text("fit"), self.hook)
+
+    def open(self, path: str) -> LanguageModel:
+        """A tuned model, once it is seen to be a twin of the base model.
+
+        Raises:
+            ConfigError: Its tokenizer, width or depth differs.
+            InputError: It is missing or damaged, or its activations are not finite.
+        """
+        model = open_model(path, self.config.read, self.config.run.device)
+        check_pair(self.base, model)
+        require_hook(model, self.held_out, str(self.hook))
+        return model
+
+    def work(
+        self, name: str, path: str, identity: Mapping[str, Any]
+    ) -> Callable[[], dict[str, Any]]:
+        """What is to be done for one model, checked.
+
+        Raises:
+            ConfigError: As `open`, or the folder holds something else.
+            InputError: As `open`.
+        """
+        config, out = self.config, self.config.out / name
+        require_own(out, "a dictionary", *MARKS)
+        model = self.open(path)
+        width = self.dictionary.config.d_sae
+        judged = {"model": model, "text": self.held_out, "hook": self.hook}
+        before = judge(copy.deepcopy(self.dictionary).to(model.device), **judged)
+        job = Job(
+            out=out,
+            source=shared_source(model, self.text, self.hook),
+            sae=replace(self.dictionary.config, d_sae=width + config.n_added),
+            train=self.train,
+            begin=self._begin,
+            judge=partial(judge, **judged),
+            meta={**said_of(model, self.hook), "base_model": self.base.name, "base_d_sae": width},
+            identity=identity,
+            run=config.run,
+            track=config.track,
+            device=model.device,
+            beside={"base": metrics(before)},
+        )
+        return partial(fit_into, job)
+
+    def _begin(self, sample: Tensor) -> Sae:
+        return continued(self.dictionary, sample, self.config.n_added, self.train.seed)

@@ -1,0 +1,162 @@
+"""Models and texts as every door reads them, and the hashes their stages go by."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from sae.errors import ConfigError
+from sae.stream.activations import HookPoint, activations, padded
+from sae.stream.model import LanguageModel, load_model
+from sae.stream.text import Columns, read_documents
+from sae.stream.tokens import TokenizedText, tokenize
+from scripts._meter import Meter
+from scripts._stage import fingerprint
+
+__all__ = ["ReadConfig", "named_models", "open_model", "read_text", "require_hook", "said_of"]
+__all__ += ["sha256_of_model", "sha256_of_text", "text_inputs", "watched"]
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How model and text are read."""
+
+    max_length: int | None = None
+    """Most tokens of a document, what is beyond is cut off; None: as many as the model takes."""
+    max_documents: int | None = None
+    """Most documents of a split, evenly spaced over the files; None: all."""
+    seed: int = 0
+    """Seed of the splits of foreign text; labelled text brings its own."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+
+    def __post_init__(self) -> None:
+        if self.max_documents is not None and self.max_documents < 1:
+            raise ConfigError(f"max_documents={self.max_documents}", "no text", "give 1 or more")
+
+
+def read_text(
+    model: LanguageModel,
+    files: Sequence[Path],
+    columns: Columns | None,
+    read: ReadConfig,
+    splits: Sequence[str],
+) -> TokenizedText:
+    """The documents of some splits, as the ids a model reads.
+
+    Args:
+        model: Its tokenizer, chat template and context length count.
+        files: Jsonl files, or folders of them.
+        columns: How to read foreign text; None for labelled text.
+        read: How much.
+        splits: Splits to keep.
+
+    Raises:
+        ConfigError: A split is unknown.
+        InputError: A line is no document, or none is left.
+    """
+    documents = read_documents(files, columns, splits, read.seed)
+    n_kept = min(read.max_documents or len(documents), len(documents))
+    kept = [documents[i * len(documents) // n_kept] for i in range(n_kept)]
+    longest = getattr(model.module.config.get_text_config(), "max_position_embeddings", None)
+    return tokenize(kept, model.tokenizer, read.max_length or longest)
+
+
+def open_model(name: str, read: ReadConfig, device: str) -> LanguageModel:
+    """A model from its folder or the hub, without the loader's own progress bar.
+
+    Raises:
+        InputError: There is no such model, or it is damaged.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    return load_model(name, revision=read.revision, device=device)
+
+
+def require_hook(model: LanguageModel, text: TokenizedText, name: str) -> HookPoint:
+    """A hook by its name, tried on one document, so that trouble shows before the work begins.
+
+    Raises:
+        ConfigError: The model lacks the hook; the message names those it has.
+        InputError: The vectors are not finite.
+    """
+    hook = HookPoint.parse(name)
+    activations(model, *padded(text.ids[:1]), [hook])
+    return hook
+
+
+def said_of(model: LanguageModel, hook: HookPoint) -> dict[str, Any]:
+    """What a dictionary's header says of the model and the place it was fitted on."""
+    return {
+        "hook": str(hook),
+        "model": model.name,
+        "revision": model.revision,
+        "model_sha256": model.weights_sha256,
+        "tokenizer_sha256": model.tokenizer_hash,
+    }
+
+
+@contextmanager
+def watched(model: LanguageModel, label: str, n_tokens: int) -> Iterator[None]:
+    """Shows how many of `n_tokens` a model has read, on stderr, while the block runs."""
+    meter, seen = Meter("token"), 0
+
+    def tell(_: object, __: object, inputs: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += int(inputs["attention_mask"].sum())
+        meter(label, seen, n_tokens)
+
+    handle = model.module.register_forward_pre_hook(tell, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+        meter.close()
+
+
+def text_inputs(name: str, read: ReadConfig, files: Sequence[Path]) -> dict[str, str]:
+    """Hashes by which a stage that puts a text through a model knows them again."""
+    return {"model": sha256_of_model(name, read.revision), "text": sha256_of_text(files)}
+
+
+def sha256_of_model(name: str, revision: str | None = None) -> str:
+    """Hash of the files beside a model's weights; of a model on the hub, its name and revision."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return hashlib.sha256(f"{name}@{revision or 'main'}".encode()).hexdigest()
+    files = sorted(each for each in folder.iterdir() if each.is_file())
+    lines = [f"{each.name} {fingerprint(each)}" for each in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def sha256_of_text(files: Sequence[Path]) -> str:
+    """Hash of the content of files and folders, in this order."""
+    return hashlib.sha256(" ".join(map(fingerprint, files)).encode()).hexdigest()
+
+
+def named_models(words: Sequence[str]) -> dict[str, str]:
+    """Models by name: each word is `NAME=PATH`, or a path whose last part is the name.
+
+    Raises:
+        ConfigError: A name cannot be that of a folder, or stands for two models.
+
+    Example:
+        >>> named_models(["models/assistant", "continued@00100=models/c/checkpoints/step-100"])
+        {'assistant': 'models/assistant', 'continued@00100': 'models/c/checkpoints/step-100'}
+    """
+    models: dict[str, str] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        name, path = (name, path) if equals else (Path(word).name, word)
+        if not path or name in ("", ".", "..") or "/" in name:
+            raise ConfigError(f"--models {word}", "no name for a folder", "write it as NAME=PATH")
+        if name in models:
+            found = f"the name of {models[name]} as well"
+            raise ConfigError(f"--models {word}", found, "write one of them as NAME=PATH")
+        models[name] = path
+    if not models:
+        raise ConfigError("--models", "no model", "give one or more, as NAME=PATH")
+    return models
