@@ -69,7 +69,7 @@ class Config:
 
 
 class Continuation:
-    """What all models share: dictionary, tokens, run; each is loaded when it is first needed.
+    """What all models share: dictionary, run, tokens; these are read when they are first needed.
 
     Text is tokenized with the base model's tokenizer and template, and its outliers are left out
     for all, so that every model sees the same tokens in the same order.
@@ -78,7 +78,7 @@ class Continuation:
         config: The flags.
 
     Raises:
-        ConfigError: The dictionary does not fit the base model.
+        ConfigError: The dictionary does not say what it is of, or does not fit the base model.
         InputError: Dictionary, base model or text is missing or damaged.
     """
 
@@ -89,6 +89,11 @@ class Continuation:
         if self.base_name is None:
             do = "name the one it was fitted on"
             raise ConfigError("--base", "a dictionary that names no model", do)
+        if self.meta["hook"] is None:
+            asked = f"the hook of {config.dictionary}"
+            raise ConfigError(asked, "a dictionary without one", "write it anew with its hook")
+        self.hook = HookPoint.parse(self.meta["hook"])
+        self.train: TrainConfig = continued_train(self.meta.get("train"), config.train)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -118,19 +123,6 @@ class Continuation:
                 do = "name the model it was fitted on with --base"
                 raise ConfigError(asked, f"{name} {value}, not {told[name]}", do)
         return base
-
-    @cached_property
-    def hook(self) -> HookPoint:
-        """The dictionary's hook."""
-        if self.meta["hook"] is None:
-            asked = f"the hook of {self.config.dictionary}"
-            raise ConfigError(asked, "a dictionary without one", "write it anew with its hook")
-        return HookPoint.parse(self.meta["hook"])
-
-    @cached_property
-    def train(self) -> TrainConfig:
-        """The run, the same for all."""
-        return continued_train(self.meta.get("train"), self.config.train)
 
     def _text(self, split: str) -> TokenizedText:
         config = self.config

@@ -1,0 +1,182 @@
+"""The door of continuing: one dictionary a model, on the same tokens, from the same start."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import sae
+from sae.stream.activations import HookPoint, harvest
+from sae.stream.model import load_model
+from scripts import continue_dictionary, fit_dictionary
+from scripts._source import shared_source, with_shared_outliers
+from scripts._text import ReadConfig, read_text
+from training.track import read_rows
+
+HOOK = "blocks.1.hook_resid_post"
+RUN = [
+    "--sae.d_sae=48", "--sae.sparsity.kind=batch_topk", "--sae.sparsity.k=4", "--sae.prefixes=[]",
+    "--train.n_tokens=12800", "--train.batch_tokens=256", "--train.lr=3e-3",
+]  # fmt: skip
+
+
+@pytest.fixture
+def dictionary(door, models, corpus, tmp_path_factory):
+    """A finished dictionary of the base model; made once."""
+    out = tmp_path_factory.getbasetemp() / "to-continue"
+    flags = ["--model", models / "base", "--text", corpus, "--hook", HOOK, *RUN, "--out", out]
+    assert door(fit_dictionary, *flags)[0] == 0
+    return out
+
+
+@pytest.fixture
+def words(dictionary, corpus):
+    return ["--dictionary", dictionary, "--text", corpus, "--n_added=8", "--train.n_tokens=6400"]
+
+
+@pytest.fixture
+def done(door, words, models, tmp_path_factory):
+    """Folder of dictionaries continued on three models; made once."""
+    out = tmp_path_factory.getbasetemp() / "continued"
+    named = ["--models", f"twin@00100={models / 'twin'}", models / "other", models / "base"]
+    assert door(continue_dictionary, *words, *named, "--out", out)[0] == 0
+    return out
+
+
+def losses(folder):
+    return [each["loss/total"] for each in read_rows(folder / "metrics.jsonl") if "step" in each]
+
+
+def test_every_model_gets_a_folder_of_its_name(done, dictionary, models):
+    assert {each.name for each in done.iterdir()} == {"twin@00100", "other", "base"}
+    old, _ = sae.read(dictionary)
+    for name, model in {"twin@00100": "twin", "other": "other"}.items():
+        new, meta = sae.read(done / name)
+        assert (new.config.d_sae, new.config.d_in) == (56, 16)
+        assert (meta["model"], meta["hook"]) == (str(models / model), HOOK)
+        assert (meta["base_model"], meta["base_d_sae"]) == (str(models / "base"), 48)
+        assert meta["train"] == {**sae.read(dictionary)[1]["train"], "n_tokens": 6400}
+        near = torch.cosine_similarity(new.W_dec[:48], old.W_dec, dim=1)
+        assert near.median() > 0.8
+        assert len(losses(done / name)) == 25
+
+
+def test_the_numbers_are_of_the_dictionary_before_and_after(done, dictionary):
+    found = {each.name: json.loads((each / "eval.json").read_text()) for each in done.iterdir()}
+    before = json.loads((dictionary / "eval.json").read_text())
+    assert found["base"]["base"]["fvu"] == pytest.approx(before["fvu"], rel=1e-5)
+    assert found["other"]["fvu"] < found["other"]["base"]["fvu"]
+    assert found["twin@00100"]["base"]["fvu"] != found["other"]["base"]["fvu"]
+
+
+def test_the_same_model_by_two_names_gives_the_same_dictionary(door, done, words, models, tmp_path):
+    again = ["--models", f"again={models / 'other'}", "--out", tmp_path / "c"]
+    assert door(continue_dictionary, *words, *again)[0] == 0
+    assert losses(tmp_path / "c" / "again") == losses(done / "other")
+
+
+def test_all_see_the_same_tokens_whatever_they_find_an_outlier(models, corpus):
+    base, tuned = (load_model(models / each) for each in ("base", "twin"))
+    hook = HookPoint.parse(HOOK)
+    text = read_text(base, [corpus], None, ReadConfig(max_documents=9), ["fit"])
+    with torch.no_grad():
+        # A word that is an outlier for the tuned model alone.
+        tuned.module.get_input_embeddings().weight[int(text.ids[0][3])] *= 1e4
+    marked = with_shared_outliers(base, text, hook)
+    chunks = [shared_source(each, marked, hook).chunk(0) for each in (base, tuned)]
+    kept = ~(text.table["is_special"].to_numpy(dtype=bool))
+    for model, chunk in zip((base, tuned), chunks, strict=True):
+        x = torch.cat([found[hook] for _, found in harvest(model, text, [hook])])
+        assert torch.equal(chunk, x[torch.tensor(kept)])
+
+
+def test_done_models_are_skipped_and_new_ones_added(door, done, words, models, tmp_path):
+    shutil.copytree(done, tmp_path / "c")
+    flags = [*words, "--out", tmp_path / "c", "--models"]
+    code, said = door(continue_dictionary, *flags, models / "other", models / "base")
+    assert code == 0
+    assert said == "".join(
+        f"forelimb: {tmp_path / 'c' / each} is up to date\n" for each in ("other", "base")
+    )
+    code, said = door(continue_dictionary, *flags, models / "other", f"more={models / 'twin'}")
+    assert code == 0
+    assert f"{tmp_path / 'c' / 'other'} is up to date" in said
+    assert losses(tmp_path / "c" / "more") == losses(done / "twin@00100")
+
+
+def test_a_stopped_run_goes_on(door, done, words, models, tmp_path):
+    out = tmp_path / "c" / "other"
+    shutil.copytree(done / "other", out)
+    for each in ("dictionary.safetensors", "provenance.json"):
+        (out / each).unlink()
+    code, _ = door(
+        continue_dictionary, *words, "--models", models / "other", "--out", tmp_path / "c"
+    )
+    (mine, _), (theirs, _) = sae.read(out), sae.read(done / "other")
+    assert code == 0
+    assert torch.equal(mine.W_dec, theirs.W_dec)
+    assert losses(out) == losses(done / "other")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("model", "found"), [("words", "tokenizer_hash"), ("wide", "d_in 16 against 32")]
+    )
+    def test_a_model_that_is_no_twin(self, refused, words, models, tmp_path, model, found):
+        named = ["--models", models / "twin", models / model]
+        said = refused(continue_dictionary, 2, tmp_path / "c", *words, *named)
+        assert f"{models / 'base'} and {models / model} as base and tuned; found: {found}" in said
+
+    def test_a_model_that_computes_nan_before_any_other_is_begun(
+        self, refused, words, models, tmp_path
+    ):
+        named = ["--models", models / "twin", models / "nan"]
+        said = refused(continue_dictionary, 3, tmp_path / "c", *words, *named)
+        assert "NaN or infinite activations" in said
+
+    def test_a_missing_model_or_dictionary(self, refused, words, models, tmp_path):
+        named = ["--models", models / "gone"]
+        assert "no such folder" in refused(continue_dictionary, 3, tmp_path / "c", *words, *named)
+        words[1] = tmp_path / "gone"
+        named = ["--models", models / "twin"]
+        said = refused(continue_dictionary, 3, tmp_path / "c", *words, *named)
+        assert f"dictionary {tmp_path / 'gone'}" in said
+
+    def test_a_damaged_dictionary(self, refused, words, models, tmp_path):
+        raw = bytearray((words[1] / "dictionary.safetensors").read_bytes())
+        raw[-1] ^= 1
+        words[1] = tmp_path / "d.safetensors"
+        words[1].write_bytes(raw)
+        named = ["--models", models / "twin"]
+        said = refused(continue_dictionary, 3, tmp_path / "c", *words, *named)
+        assert "content that does not match its own sha256" in said
+
+    def test_a_base_that_is_not_its_model(self, refused, words, models, tmp_path):
+        flags = ["--models", models / "twin", "--base", models / "other"]
+        said = refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
+        assert "do: name the model it was fitted on with --base" in said
+
+    def test_a_dictionary_that_does_not_say_what_it_is_of(self, refused, words, models, tmp_path):
+        dictionary, meta = sae.read(words[1])
+        named = ["--models", models / "twin"]
+        known = {"model": meta["model"], "hook": HOOK, "train": meta["train"]}
+        for left_out, asked in {
+            "model": "--base",
+            "hook": "the hook of",
+            "train": "--train.n_tokens",
+        }.items():
+            folder = tmp_path / f"without-{left_out}"
+            sae.write(folder, dictionary, {k: v for k, v in known.items() if k != left_out})
+            flags = ["--dictionary", folder, *words[2:-1], *named]
+            said = refused(continue_dictionary, 2, tmp_path / "c", *flags)
+            assert f"asked: {asked}" in said
+
+    def test_names_and_numbers(self, refused, words, models, tmp_path):
+        flags = ["--models", models / "twin", f"twin={models / 'other'}"]
+        said = refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
+        assert f"the name of {models / 'twin'} as well" in said
+        flags = ["--models", models / "twin", "--n_added=-1"]
+        assert "n_added=-1" in refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
+        said = refused(continue_dictionary, 2, tmp_path / "c", *words, "--model", "x")
+        assert "did you mean --models?" in said
