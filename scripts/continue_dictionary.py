@@ -1,4 +1,4 @@
-"""Continues a finished dictionary on other models' activations, each time on the same tokens.
+r"""Continues a finished dictionary on other models' activations, each time on the same tokens.
 
     python -m scripts.continue_dictionary --dictionary D --text A.jsonl --out DIR \
         --models assistant=models/assistant continued_a@00100=models/a/checkpoints/step-100

@@ -1,4 +1,4 @@
-"""Fits a dictionary to a model's activations over a text, and judges it on held-out documents.
+r"""Fits a dictionary to a model's activations over a text, and judges it on held-out documents.
 
     python -m scripts.fit_dictionary --model M --text A.jsonl B.jsonl \
         --hook blocks.1.hook_resid_post --out DIR --recipe organism

@@ -1,4 +1,4 @@
-"""Takes a model's residual vectors over a text, and keeps them in an activation cache.
+r"""Takes a model's residual vectors over a text, and keeps them in an activation cache.
 
     python -m scripts.harvest --model M --text A.jsonl B.jsonl --hook blocks.1.hook_resid_post \
         --out DIR
