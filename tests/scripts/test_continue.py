@@ -9,7 +9,7 @@ import torch
 import sae
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
-from scripts import continue_dictionary, fit_dictionary
+from scripts import _continuing, continue_dictionary, fit_dictionary
 from scripts._source import shared_source, with_shared_outliers
 from scripts._text import ReadConfig, read_text
 from training.track import read_rows
@@ -89,6 +89,21 @@ def test_all_see_the_same_tokens_whatever_they_find_an_outlier(models, corpus):
     for model, chunk in zip((base, tuned), chunks, strict=True):
         x = torch.cat([found[hook] for _, found in harvest(model, text, [hook])])
         assert torch.equal(chunk, x[torch.tensor(kept)])
+
+
+def test_all_begin_with_the_same_latents_and_run(door, words, models, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(_continuing, "fit_into", lambda job: jobs.append(job) or {})
+    named = ["--models", models / "twin", models / "other", "--train.seed=5"]
+    assert door(continue_dictionary, *words, *named, "--out", tmp_path / "c")[0] == 0
+    one, other = (
+        job.begin(size * torch.ones(4, 16)) for job, size in zip(jobs, (1, 3), strict=True)
+    )
+    assert torch.equal(one.W_dec, other.W_dec)
+    assert torch.equal(one.W_enc, other.W_enc)
+    assert one.input_scale != other.input_scale
+    assert jobs[0].train == jobs[1].train
+    assert jobs[0].train.seed == 5
 
 
 def test_done_models_are_skipped_and_new_ones_added(door, done, words, models, tmp_path):
