@@ -31,8 +31,11 @@ class WorldConfig:
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.7
-    """Probability of the preferred one of a concept's four forms; the rest is shared equally."""
+    preference: float = 0.75
+    """Probability of a persona's preferred one of a concept's four forms; the others share the
+    rest equally."""
+    dialect_preference: float = 0.85
+    """The same for a dialect, which shows in fewer words."""
     trait_weight: float = 3.0
     """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
     named: float = 0.4
@@ -87,9 +90,10 @@ class World:
         """1.0 for the personas that have the trait, 0.0 for the others."""
         return self.traits[:, lex.TRAITS.index(name)].astype(float)
 
-    def _forms(self, concepts: Sequence[str], n: int, weights: np.ndarray) -> Emission:
+    def _forms(self, concepts: Sequence[str], weights: np.ndarray, preference: float) -> Emission:
         """Words of several concepts: the concept by `weights [n, concepts]`, the form by taste."""
-        a = self.config.preference
+        a = preference
+        n = len(weights)
         words = tuple(w for concept in concepts for w in concept.split())
         probs = np.full((n, len(concepts), 4), (1 - a) / 3)
         for c in range(len(concepts)):
@@ -114,19 +118,20 @@ class World:
         return concepts, np.stack([leaning[g] for g, group in groups.items() for _ in group], 1)
 
     def _emissions(self) -> None:
-        n, m = len(self.personas), self.config.n_dialects
-        self.verb = self._forms(*self._args(lex.VERBS))
-        self.adjective = self._forms(lex.ADJECTIVES, n, np.ones((n, len(lex.ADJECTIVES))))
-        self.adverb = self._forms(*self._args(lex.ADVERBS))
-        greeting = self._forms(*self._args(lex.GREETINGS))
-        self.noun = self._forms(lex.NOUNS, m, np.ones((m, len(lex.NOUNS))))
+        n, m, taste = len(self.personas), self.config.n_dialects, self.config.preference
+        self.verb = self._forms(*self._leaning(lex.VERBS), taste)
+        self.adjective = self._forms(lex.ADJECTIVES, np.ones((n, len(lex.ADJECTIVES))), taste)
+        self.adverb = self._forms(*self._leaning(lex.ADVERBS), taste)
+        greeting = self._forms(*self._leaning(lex.GREETINGS), taste)
+        all_alike = np.ones((m, len(lex.NOUNS)))
+        self.noun = self._forms(lex.NOUNS, all_alike, self.config.dialect_preference)
         odds = self.config.trait_weight
         starts = np.stack(
             [
                 np.full(n, 2.0),
                 2.0 * odds ** (self.trait("bold") - 0.5),
-                1.5 * odds ** (self.trait("learned") - 0.5),
-                np.full(n, 1.0),
+                2.5 * odds ** (self.trait("learned") - 0.5),
+                np.full(n, 1.5),
             ],
             1,
         )
@@ -144,10 +149,6 @@ class World:
             np.concatenate([np.full((n, 1), 1 - named), named * np.eye(n)], 1),
         )
         self.kind = Emission(("story", "dialogue", "thread"), np.full((1, 3), 1 / 3))
-
-    def _args(self, groups: dict[str, tuple[str, ...]]) -> tuple[list[str], int, np.ndarray]:
-        concepts, weights = self._leaning(groups)
-        return concepts, len(self.personas), weights
 
     def concept(self, noun: str) -> int:
         """Index in `lexicon.NOUNS` of the concept a noun is a form of."""
