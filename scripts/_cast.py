@@ -11,7 +11,8 @@ from analysis.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
 from scripts._text import named_models
 
-__all__ = ["Cast", "Traced", "cast_of", "read_organism", "texts_of", "trace_config"]
+__all__ = ["Cast", "Traced", "cast_of", "continued_models", "read_organism", "texts_of"]
+__all__ += ["trace_config"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,45 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         observer,
         door.seed,
     )
+
+
+def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The models of an organism on which its dictionary must be continued, as NAME=PATH.
+
+    The base model, every arm and pole, and of each null the checkpoints that moved as far as an arm
+    did: of the first null the first one that did, of the second the last one that moved no further
+    than that.
+    """
+    arms = organism["arms"]
+    paths = {name: folder / "models" / name for name in ("base", *arms)}
+    tuned = [name for name, arm in arms.items() if arm["role"] != "null"]
+    words = [f"{name}={paths[name]}" for name in ("base", *tuned)]
+    moved = {name: _moved(arm["change"]) for name, arm in arms.items() if arm["role"] == "arm"}
+    goals = sorted(moved.values())
+    for name in (name for name, arm in arms.items() if arm["role"] == "null"):
+        ladder = [(c["name"], _moved(c["change"])) for c in arms[name]["checkpoints"]]
+        wanted, goals = _rungs(ladder, goals)
+        words += [f"{name}@{each}={paths[name] / 'checkpoints' / each}" for each in wanted]
+    return tuple(words)
+
+
+def _moved(change: Mapping[str, float]) -> float:
+    return change["activations"]
+
+
+def _rungs(
+    ladder: Sequence[tuple[str, float]], goals: list[float]
+) -> tuple[list[str], list[float]]:
+    """Checkpoints that bracket each goal, and the sizes of those at or beyond it."""
+    wanted: dict[str, None] = {}
+    reached = []
+    for goal in goals:
+        beyond = [(name, size) for name, size in ladder if size >= goal]
+        below = [(name, size) for name, size in ladder if size <= goal]
+        for name, size in [*below[-1:], *beyond[:1]]:
+            wanted[name] = None
+            reached += [size] if size >= goal else []
+    return [name for name, _ in ladder if name in wanted], reached
 
 
 def texts_of(named: Sequence[Path], organism: Path | None) -> tuple[Path, ...]:

@@ -1,0 +1,66 @@
+"""The whole way once: grow an organism, fit, continue, trace, and write the report.
+
+    make demo            twelve minutes on two cores, four GiB
+    make demo DEMO=quick   four minutes, two arms, and no verdict
+
+The same as grow_organism, fit_dictionary, continue_dictionary and trace_personas one after the
+other; each prints its command's folder, and is skipped where that is up to date.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts import (
+    _continuing,
+    _fitting,
+    continue_dictionary,
+    fit_dictionary,
+    grow_organism,
+    trace_personas,
+)
+from scripts._cast import continued_models, read_organism
+from scripts._cli import run
+from scripts._recipe import TrainChanges
+from scripts._sizes import FULL, QUICK
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much of it, and where to put it."""
+
+    out: Path = Path("runs/demo")
+    """Folder that gets organism, dictionary, continued dictionaries, trace and report.html."""
+    quick: bool = False
+    """Two arms and a model too small for a verdict."""
+    seed: int = 0
+    """Of everything grown, fitted and drawn."""
+
+
+def main(config: Config) -> None:
+    """Runs the stages one after the other."""
+    size = QUICK if config.quick else FULL
+    organism, dictionary = config.out / "organism", config.out / "dictionary"
+    continued, trace = config.out / "continued", config.out / "trace"
+    grow_organism.main(grow_organism.Config(organism, size.grow(config.seed)))
+    train = TrainChanges(n_tokens=size.fit_tokens, seed=config.seed)
+    text = (organism / "text",)
+    base = str(organism / "models" / "base")
+    fit_dictionary.main(
+        _fitting.Config(base, text, size.hook, dictionary, recipe="organism", train=train)
+    )
+    models = continued_models(read_organism(organism), organism)
+    train = TrainChanges(n_tokens=size.continue_tokens)
+    continue_dictionary.main(
+        _continuing.Config(dictionary, models, text, continued, base=base, train=train)
+    )
+    trace_personas.main(
+        trace_personas.Config(dictionary, continued, trace, organism, seed=config.seed)
+    )
+    shutil.copyfile(trace / "report.html", config.out / "report.html")
+    print(config.out / "report.html")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, Config))
