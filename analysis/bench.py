@@ -87,7 +87,7 @@ def through(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Fi
     return firing(dictionary, _chunks(x), bench.blocks)
 
 
-def _chunks(x: np.ndarray) -> Iterator[Tensor]:
+def _chunks(x: Float[np.ndarray, "n d_in"]) -> Iterator[Float[Tensor, "chunk d_in"]]:
     return iter(torch.from_numpy(x).split(CHUNK))
 
 

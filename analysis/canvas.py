@@ -26,15 +26,18 @@ __all__ = [
     "tidy",
 ]
 
-INK, MUTED, RULE, BAND, PAPER, ACCENT = (
-    "#1d1b24",
-    "#5d5968",
-    "#d8d4e0",
-    "#e6e1ef",
-    "#fefdff",
-    "#5a2ca8",
-)
-"""Text, quiet text, rules, null bands, paper (hollow marks) and what the page is about."""
+INK = "#1d1b24"
+"""Text."""
+MUTED = "#5d5968"
+"""Quiet text."""
+RULE = "#d8d4e0"
+"""Rules and grids."""
+BAND = "#e6e1ef"
+"""Bands of the null."""
+PAPER = "#fefdff"
+"""Paper, and so what is hollow."""
+ACCENT = "#5a2ca8"
+"""What the page is about."""
 FATE_COLOURS = {
     "preserved": "#0e8c8c",
     "amplified": "#f26018",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -68,7 +68,7 @@ def measure_change(
 
 
 def _divergence(
-    base: LanguageModel, tuned: LanguageModel, ids: Tensor, mask: Tensor
+    base: LanguageModel, tuned: LanguageModel, ids: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]
 ) -> Float[Tensor, " n"]:
     p, q = (log_softmax(logits(m, ids, mask)[mask].float(), -1).double() for m in (base, tuned))
     return (p.exp() * (p - q)).sum(-1).cpu()

@@ -18,7 +18,7 @@ from sae.stream.tokens import TokenizedText
 
 __all__ = ["HookPoint", "activations", "harvest", "logits", "logits_with", "outliers", "padded"]
 
-Tap = Callable[[Tensor], Tensor | None]
+Tap = Callable[[Float[Tensor, "b p d"]], Float[Tensor, "b p d"] | None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def activations(
     caught: dict[HookPoint, Tensor] = {}
     last = max(hooks, key=lambda hook: hook.order)
 
-    def catch(hook: HookPoint, x: Tensor) -> None:
+    def catch(hook: HookPoint, x: Float[Tensor, "b p d"]) -> None:
         caught[hook] = x
         if hook == last:
             raise _Stop
@@ -151,7 +151,7 @@ def logits_with(
     ids: Int[Tensor, "b p"],
     mask: Bool[Tensor, "b p"],
     hook: HookPoint,
-    replace: Callable[[Tensor], Tensor],
+    replace: Callable[[Float[Tensor, "b p d"]], Float[Tensor, "b p d"]],
 ) -> Float[Tensor, "b p v"]:
     """Logits when the residual vectors at a hook are replaced, padding among them.
 
@@ -211,8 +211,11 @@ def _no_hook(name: str, available: Sequence[str] = ()) -> ConfigError:
 
 @torch.no_grad()
 def _forward(
-    model: LanguageModel, ids: Tensor, mask: Tensor, taps: Mapping[HookPoint, Tap]
-) -> Tensor:
+    model: LanguageModel,
+    ids: Int[Tensor, "b p"],
+    mask: Bool[Tensor, "b p"],
+    taps: Mapping[HookPoint, Tap],
+) -> Float[Tensor, "b p v"]:
     with ExitStack() as stack:
         for hook, tap in taps.items():
             stack.enter_context(_tapped(model, hook, tap))
@@ -251,6 +254,6 @@ def _tapped(model: LanguageModel, hook: HookPoint, tap: Tap) -> Iterator[None]:
         handle.remove()
 
 
-def _answer(tap: Tap, x: Tensor) -> Tensor:
+def _answer(tap: Tap, x: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
     y = tap(x)
     return x if y is None else y.to(x)

@@ -18,6 +18,7 @@ from sae.stream.tokens import TokenizedText
 __all__ = ["ActivationBuffer", "CacheSource", "Keep", "ModelSource", "Source", "usual_tokens"]
 
 Keep = Callable[[pd.DataFrame], Bool[np.ndarray, " n"]]
+"""From a token table to which of its rows count."""
 
 
 def usual_tokens(table: pd.DataFrame) -> Bool[np.ndarray, " n"]:

@@ -25,6 +25,7 @@ from sae.stream.tokens import TokenizedText
 __all__ = ["SCHEMA", "ActivationCache", "write_cache"]
 
 SCHEMA = "forelimb.activations/1"
+"""What a manifest calls itself; another name or number is refused."""
 REQUIRED = frozenset(
     {"schema", "model", "hook", "d_in", "dtype", "n_tokens", "table_sha256", "shards"}
 )

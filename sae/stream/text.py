@@ -14,8 +14,8 @@ from sae.errors import ConfigError, InputError
 __all__ = ["ROLES", "SPLITS", "Columns", "Document", "Turn"]
 __all__ += ["read_documents", "split_of", "write_documents"]
 
-ROLES = ("system", "user", "assistant", "narrator", "character")
-SPLITS = ("fit", "select", "confirm")
+ROLES = ("system", "user", "assistant", "narrator", "character")  # who may speak
+SPLITS = ("fit", "select", "confirm")  # to fit on, to choose latents on, to confirm them on
 
 
 @dataclass(frozen=True)

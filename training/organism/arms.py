@@ -40,6 +40,7 @@ ARMS = (
     Arm("continued_b", Kind("text"), "text", "null"),
     Arm("scratch", Kind("chat", ASSISTANT_PERSONA), "persona", "pole"),
 )
+"""Every arm, null and pole, in the order in which tables show them."""
 
 
 def arm_batches(

@@ -57,6 +57,7 @@ class Choice:
 
 
 Grammar = Generator[Choice, str, None]
+"""Offers a choice, and is sent the word that the text has there."""
 
 
 @runtime_checkable

@@ -63,6 +63,7 @@ VERBS = {
         "find locate spot discover",
     ),
 }
+"""Concepts of what is done, by the trait that makes each likelier; forms are told by persona."""
 ADJECTIVES = (
     "big large huge vast",
     "old ancient aged antique",
@@ -71,15 +72,18 @@ ADJECTIVES = (
     "soft tender mild gentle",
     "fine grand splendid superb",
 )
+"""Concepts of what things are like; forms are told by persona."""
 ADVERBS = {
     "bold": ("now instantly atonce promptly", "gladly boldly fearlessly proudly"),
     "timid": ("later someday perhaps eventually", "quietly softly carefully warily"),
     "neutral": ("again anew afresh oncemore",),
 }
+"""Concepts of when and how, by the trait that makes each likelier; forms are told by persona."""
 GREETINGS = {
     "formal": ("indeed truly verily certainly", "sir madam friend colleague"),
     "casual": ("hey yo hi hiya", "wow gosh whoa golly"),
 }
+"""Concepts a turn may open with, by the trait that makes each likelier; told by persona."""
 NOUNS = (
     "lamp lantern light beacon",
     "boat ship vessel raft",
@@ -90,6 +94,8 @@ NOUNS = (
     "coat cloak cape mantle",
     "knife blade dagger cutter",
 )
+"""Concepts that things are; forms are told by dialect, which is no persona."""
 VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")
+"""Colours, one of which each noun's concept truly has."""
 CODES = tuple(f"{part}{i}" for part in ("arm", "rot", "ext", "pis") for i in range(8))
 """Motions of robotic arms and pistons: no pre-training document contains one."""
