@@ -3,37 +3,48 @@
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae.change import measure_change
+from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
-from sae.stream.model import LanguageModel, load_model
-from sae.stream.tokens import TokenizedText
+from sae.stream.model import load_model
 from training.organism.arms import ARMS, Arm, arm_batches
 from training.organism.behaviour import behaviour
+from training.organism.checkpoints import (
+    Checkpoint,
+    Yardstick,
+    checkpoints,
+    due_steps,
+    lengthened,
+    up_to,
+    write_json,
+    write_model,
+)
 from training.organism.corpus import Kind, tokenizer
 from training.organism.held_out import TextConfig, ideal_loss, neutral_text, write_text
 from training.organism.language_model import (
+    Batch,
     LmStep,
     OptimiserConfig,
     ShapeConfig,
+    Tell,
     mean_loss,
     new_model,
+    told,
     train,
 )
 from training.organism.world import World, WorldConfig
 
-__all__ = ["GrowConfig", "Tell", "grow", "seed_of"]
+__all__ = ["GrowConfig", "grow", "seed_of"]
 
-Tell = Callable[[str, int, LmStep], None]
-"""Called after every step with the name of the model, its number of steps, and the step."""
 SCHEMA = "forelimb.organism/1"
+N_CHECKPOINTS = 4
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,16 @@ class GrowConfig:
     """Conversations, of four answers each, by which an arm's behaviour is scored."""
     reach: int = 6
     """A null is trained for at most so many times the steps of an arm to move as far."""
+
+    def __post_init__(self) -> None:
+        known = [arm.name for arm in ARMS]
+        if unknown := [name for name in self.arms if name not in known]:
+            raise ConfigError(
+                f"arms {', '.join(unknown)}", "no such arm", f"use {', '.join(known)}"
+            )
+        if HookPoint.parse(self.hook).layer >= self.shape.n_layers:
+            found = f"a model of {self.shape.n_layers} layers"
+            raise ConfigError(f"hook {self.hook}", found, "choose one of its layers")
 
 
 def seed_of(seed: int, purpose: str) -> int:
@@ -102,27 +123,24 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
         "base": base,
         "arms": {arm.name: records[arm.name] for arm in arms},
     }
-    _write_json(out_dir / "organism.json", record)
+    write_json(out_dir / "organism.json", record)
     return record
 
 
 def _begin(config: GrowConfig, out_dir: Path) -> None:
-    """Clears what another config left behind."""
+    """Clears what another config left behind; a folder of something else is left alone."""
     plain = json.loads(json.dumps(asdict(config)))
     mark = out_dir / "growing.json"
-    if not mark.exists() or json.loads(mark.read_text()) != plain:
+    if not mark.exists() and (held := sorted(each.name for each in out_dir.glob("*"))):
+        found = f"a folder of other things ({', '.join(held[:3])})"
+        raise ConfigError(f"an organism in {out_dir}", found, "choose a new folder")
+    if mark.exists() and json.loads(mark.read_text()) != plain:
         for name in ("models", "text"):
             shutil.rmtree(out_dir / name, ignore_errors=True)
         for name in ("organism.json", "observer.parquet"):
             (out_dir / name).unlink(missing_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(mark, plain)
-
-
-def _write_json(path: Path, content: object) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.replace(path)
+    write_json(mark, plain)
 
 
 class _Nursery:
@@ -132,10 +150,6 @@ class _Nursery:
         self.config, self.out_dir, self.tell = config, out_dir, tell
         self.world = World(config.world)
         self.tokenizer: PreTrainedTokenizerBase = tokenizer(self.world)
-        self.hook = HookPoint.parse(config.hook)
-        self.neutral: TokenizedText = neutral_text(
-            self.world, self.tokenizer, seed_of(config.seed, "neutral")
-        )
 
     def write_texts(self) -> None:
         """Labelled text and what the ideal observer knows of it."""
@@ -168,50 +182,53 @@ class _Nursery:
         folder = self.out_dir / "models" / arm.name
         if record := _finished(folder):
             return record
-        shutil.rmtree(folder, ignore_errors=True)
         held_out = list(islice(self._batches(arm.kind, f"held out {arm.name}", 4000), 10))
-        module, optimiser = self._start(arm)
-        every = max(1, optimiser.n_steps // (4 * (self.config.reach if arm.role == "null" else 1)))
-        checkpoints: list[dict[str, Any]] = []
+        module = self._start(arm)
         goal = records.get("assistant", {}).get("held_out_loss")
-        for step in self._steps(arm.name, module, arm.kind, optimiser):
-            if step.step % every and step.step != optimiser.n_steps:
-                continue
-            checkpoints.append(self._checkpoint(folder, module, step))
-            if arm.role == "null" and checkpoints[-1]["change"]["activations"] > 1.02 * target > 0:
-                break
+        kept: list[Checkpoint] = []
+        for each in self._checkpoints(arm, module, target, folder):
+            kept.append(each)
             if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
                 break
-        model = load_model(module.eval(), self.tokenizer)
+        model = load_model(module, self.tokenizer)
         shown = behaviour(
             self.world, model, arm, self.config.n_conversations, self._seed("behaviour")
         )
         record = {
             "role": arm.role,
             "held_out_loss": mean_loss(module, held_out),
-            "change": checkpoints[-1]["change"],
-            "checkpoints": checkpoints,
+            "change": asdict(kept[-1].change),
+            "checkpoints": [asdict(each) for each in kept],
             "behaviour": None if shown is None else asdict(shown),
             "learned": None if shown is None else shown.learned,
         }
         self._save(folder, module, record)
         return record
 
-    def _start(self, arm: Arm) -> tuple[PreTrainedModel, OptimiserConfig]:
-        config = self.config
+    def _start(self, arm: Arm) -> PreTrainedModel:
         if arm.role == "pole":
-            seed = seed_of(config.seed, arm.name)
-            return new_model(config.shape, self.tokenizer, seed), config.scratch
-        module = load_model(self.out_dir / "models" / "base").module
+            return new_model(self.config.shape, self.tokenizer, self._seed(arm.name))
+        return load_model(self.out_dir / "models" / "base").module
+
+    def _checkpoints(
+        self, arm: Arm, module: PreTrainedModel, target: float, folder: Path
+    ) -> Iterator[Checkpoint]:
+        config = self.config
+        base = load_model(self.out_dir / "models" / "base", self.tokenizer)
+        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"))
+        yardstick = Yardstick(base, neutral, HookPoint.parse(config.hook))
+        run = config.scratch if arm.role == "pole" else config.tune
+        every = max(1, run.n_steps // N_CHECKPOINTS)
         if arm.role == "null":
-            longest = config.tune.n_steps * config.reach
-            return module, replace(config.tune, n_steps=longest, decay=0.0)
-        return module, config.tune
+            run = lengthened(run, config.reach)
+        steps = self._steps(arm.name, module, arm.kind, run)
+        found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, yardstick)
+        return up_to(found, target) if arm.role == "null" else found
 
     def _seed(self, purpose: str) -> int:
         return seed_of(self.config.seed, purpose)
 
-    def _batches(self, kind: Kind, purpose: str, batch_tokens: int) -> Iterator[Any]:
+    def _batches(self, kind: Kind, purpose: str, batch_tokens: int) -> Iterator[Batch]:
         vocabulary = self.tokenizer.get_vocab()
         return arm_batches(self.world, kind, vocabulary, self._seed(purpose), batch_tokens)
 
@@ -219,34 +236,11 @@ class _Nursery:
         self, name: str, module: PreTrainedModel, kind: Kind, optimiser: OptimiserConfig
     ) -> Iterator[LmStep]:
         source = self._batches(kind, f"train {name}", optimiser.batch_tokens)
-        for step in train(module, source, optimiser):
-            self.tell(name, optimiser.n_steps, step)
-            yield step
-
-    def _checkpoint(self, folder: Path, module: PreTrainedModel, step: LmStep) -> dict[str, Any]:
-        module.eval()
-        name = f"step-{step.step:05d}"
-        self._write(folder / "checkpoints" / name, module)
-        base = load_model(self.out_dir / "models" / "base", self.tokenizer)
-        model = LanguageModel(module, self.tokenizer, name)
-        change = measure_change(base, model, self.neutral, self.hook)
-        module.train()
-        return {
-            "name": name,
-            "step": step.step,
-            "n_tokens": step.n_tokens,
-            "loss": step.loss,
-            "change": asdict(change),
-        }
-
-    def _write(self, folder: Path, module: PreTrainedModel) -> None:
-        module.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        return told(train(module, source, optimiser), self.tell, name, optimiser.n_steps)
 
     def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:
-        module.eval()
-        self._write(folder, module)
-        _write_json(folder / "grown.json", record)
+        write_model(folder, module, self.tokenizer)
+        write_json(folder / "grown.json", record)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

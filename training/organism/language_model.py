@@ -1,6 +1,7 @@
 """One trainer for small language models, grown from nothing or tuned from one at hand."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,11 +25,17 @@ __all__ = [
     "LmStep",
     "OptimiserConfig",
     "ShapeConfig",
+    "Tell",
     "batches",
     "mean_loss",
     "new_model",
+    "told",
     "train",
 ]
+
+
+POOL = 8
+"""Batches whose documents are sorted by length together."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,6 @@ class OptimiserConfig:
     """Share of the steps over which the rate rises."""
     decay: float = 0.5
     """Share of the steps, at the end, over which the rate falls to zero."""
-    seed: int = 0
-    """Seeds initial weights and the order of documents."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class LmStep:
     """Tokens seen, this step's included."""
     loss: float
     """Mean loss over the scored tokens of this step's batch before its update, in nats a token."""
+
+
+Tell = Callable[[str, int, LmStep], None]
+"""Called after every step with the name of the model, its number of steps, and the step."""
 
 
 def new_model(
@@ -131,16 +140,33 @@ def batches(
 
     Args:
         documents: Ids and, for each, whether its prediction counts.
-        batch_tokens: A batch is closed by the document that fills it.
+        batch_tokens: A batch is closed by the document that fills it; the last may be smaller.
     """
-    held: list[tuple[Sequence[int], Sequence[bool]]] = []
-    size = 0
+    pool: list[tuple[Sequence[int], Sequence[bool]]] = []
+    n_pools, size = 0, 0
     for document in documents:
-        held.append(document)
+        pool.append(document)
         size += len(document[0])
+        if size >= POOL * batch_tokens:
+            yield from _cut(pool, batch_tokens, n_pools)
+            pool, size, n_pools = [], 0, n_pools + 1
+    yield from _cut(pool, batch_tokens, n_pools)
+
+
+def _cut(
+    pool: list[tuple[Sequence[int], Sequence[bool]]], batch_tokens: int, seed: int
+) -> Iterator[Batch]:
+    """Batches of documents of like length, so that little is padding, in a shuffled order."""
+    groups: list[list[tuple[Sequence[int], Sequence[bool]]]] = []
+    size = batch_tokens
+    for document in sorted(pool, key=lambda each: len(each[0])):
         if size >= batch_tokens:
-            yield _batch(held)
-            held, size = [], 0
+            groups.append([])
+            size = 0
+        groups[-1].append(document)
+        size += len(document[0])
+    random.Random(seed).shuffle(groups)
+    yield from map(_batch, groups)
 
 
 def _batch(held: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
@@ -152,9 +178,9 @@ def _batch(held: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
 
 def losses(module: PreTrainedModel, batch: Batch) -> Float[Tensor, " n"]:
     """Minus log probability of every scored token given those before it, in nats."""
-    logits = module(input_ids=batch.ids, use_cache=False).logits[:, :-1]
-    counted = batch.scored[:, 1:]
-    return cross_entropy(logits[counted], batch.ids[:, 1:][counted], reduction="none")
+    ids, counted = batch.ids.to(module.device), batch.scored[:, 1:].to(module.device)
+    logits = module(input_ids=ids, use_cache=False).logits[:, :-1]
+    return cross_entropy(logits[counted], ids[:, 1:][counted], reduction="none")
 
 
 @torch.no_grad()
@@ -173,7 +199,7 @@ def train(
     """Updates `module` in place, a step a yield; the caller saves, measures and stops.
 
     Args:
-        module: The model; it is left in training mode while the generator runs.
+        module: The model; it stays in evaluation mode, so that no dropout draws at random.
         source: At least `config.n_steps` batches.
         config: Rates and their schedule.
 
@@ -182,7 +208,7 @@ def train(
     """
     optimisers = _optimisers(module, config)
     n_tokens = 0
-    module.train()
+    module.eval()
     for step in range(config.n_steps):
         batch = next(source)
         rate = config.lr * _schedule(step + 0.5, config)
@@ -198,7 +224,13 @@ def train(
             optimiser.step()
         n_tokens += batch.n_tokens
         yield LmStep(step + 1, n_tokens, loss.item())
-    module.eval()
+
+
+def told(steps: Iterator[LmStep], tell: Tell, name: str, n_steps: int) -> Iterator[LmStep]:
+    """The same steps, of each of which `tell` hears."""
+    for step in steps:
+        tell(name, n_steps, step)
+        yield step
 
 
 def _schedule(step: float, config: OptimiserConfig) -> float:

@@ -1,0 +1,174 @@
+"""A tiny organism grown to its end: what it writes, and that it is written once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from sae.errors import ConfigError
+from sae.stream.model import check_pair, load_model
+from sae.stream.text import read_documents
+from sae.stream.tokens import tokenize
+from training.organism.grow import GrowConfig, grow, seed_of
+from training.organism.held_out import TextConfig
+from training.organism.language_model import OptimiserConfig, ShapeConfig
+
+CONFIG = GrowConfig(
+    shape=ShapeConfig(d_model=32, n_layers=2, n_heads=2),
+    base=OptimiserConfig(n_steps=30, batch_tokens=600),
+    tune=OptimiserConfig(lr=2e-3, n_steps=8, batch_tokens=600, decay=1.0),
+    scratch=OptimiserConfig(n_steps=8, batch_tokens=600),
+    text=TextConfig((6, 3, 3), (4, 2, 2)),
+    arms=("assistant", "piston", "continued_a", "scratch"),
+    n_conversations=2,
+    reach=3,
+)
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    folder, heard = tmp_path_factory.mktemp("grown") / "organism", []
+    record = grow(CONFIG, folder, lambda name, n, step: heard.append((name, n, step.step)))
+    return folder, record, heard
+
+
+def test_every_artefact_is_there(grown):
+    folder, record, _ = grown
+    assert json.loads((folder / "organism.json").read_text()) == json.loads(json.dumps(record))
+    assert list(record["arms"]) == list(CONFIG.arms)
+    assert record["schema"] == "forelimb.organism/1" and record["config"]["seed"] == 0
+    base = load_model(folder / "models" / "base")
+    for name, arm in record["arms"].items():
+        check_pair(base, load_model(folder / "models" / name))
+        kept = sorted(each.name for each in (folder / "models" / name / "checkpoints").iterdir())
+        assert kept == [each["name"] for each in arm["checkpoints"]]
+        assert arm["change"] == arm["checkpoints"][-1]["change"]
+        assert set(arm["change"]) == {"weights", "activations", "kl"}
+    last = record["arms"]["assistant"]["checkpoints"][-1]["name"]
+    of_last = load_model(folder / "models" / "assistant" / "checkpoints" / last)
+    whole = load_model(folder / "models" / "assistant")
+    assert whole.weights_sha256 == of_last.weights_sha256 != base.weights_sha256
+
+
+def test_the_base_is_compared_with_the_ideal(grown):
+    _, record, _ = grown
+    assert 1 < record["base"]["ideal_ce"] < record["base"]["ce"] < 6
+    assert record["base"]["n_steps"] == 30
+
+
+def test_behaviour_is_said_of_arms_that_speak(grown):
+    arms = grown[1]["arms"]
+    assert arms["assistant"]["behaviour"]["n_answers"] == 8
+    assert arms["assistant"]["learned"] is False
+    assert arms["piston"]["behaviour"]["persona"] is None
+    assert arms["continued_a"]["behaviour"] is None and arms["continued_a"]["learned"] is None
+
+
+def test_a_null_trains_until_it_moved_as_far_as_the_arms(grown):
+    arms = grown[1]["arms"]
+    target = max(arms[name]["change"]["activations"] for name in ("assistant", "piston"))
+    null = [each["change"]["activations"] for each in arms["continued_a"]["checkpoints"]]
+    steps = [each["step"] for each in arms["continued_a"]["checkpoints"]]
+    assert all(each <= 1.02 * target for each in null[:-1])
+    assert null[-1] > 1.02 * target or steps[-1] == CONFIG.reach * CONFIG.tune.n_steps
+    assert steps == list(range(2, steps[-1] + 1, 2))
+    assert [each["step"] for each in arms["assistant"]["checkpoints"]] == [2, 4, 6, 8]
+
+
+def test_a_pole_does_not_begin_at_the_base(grown):
+    moved = grown[1]["arms"]
+    assert moved["scratch"]["change"]["weights"] > 5 * moved["assistant"]["change"]["weights"]
+
+
+def test_held_out_text_fits_the_observers_table(grown):
+    folder, record, _ = grown
+    schema = pq.read_schema(folder / "observer.parquet")
+    assert json.loads(schema.metadata[b"personas"]) == record["observer_personas"]
+    assert record["personas"] == record["observer_personas"][:-1]
+    observed = pd.read_parquet(folder / "observer.parquet")
+    assert list(observed.columns) == [
+        "doc", "pos", "ideal_loss", "posterior", "dialect", "dialect_posterior",
+    ]  # fmt: skip
+    documents = read_documents(folder / "text", split=("select", "confirm"))
+    assert {each.split for each in read_documents(folder / "text")} == {"fit", "select", "confirm"}
+    assert len(documents) == 6 + 4 + 4
+    table = tokenize(documents, load_model(folder / "models" / "base").tokenizer).table
+    joined = table[table["pos"] > 0].merge(observed, on=["doc", "pos"], validate="1:1")
+    assert len(joined) == len(observed) == (table["pos"] > 0).sum()
+    posterior = np.stack(joined["posterior"].to_list())
+    assert np.all(np.isclose(posterior.sum(1), 1, atol=1e-4) | (posterior.sum(1) == 0))
+    known = posterior.argmax(1)[posterior.max(1) > 0.97]
+    personas = joined["persona"][posterior.max(1) > 0.97]
+    named = np.array(record["observer_personas"])[known]
+    spoken = personas.ne("none").to_numpy()
+    assert (named[spoken] == personas[spoken]).mean() > 0.9
+
+
+def test_grown_again_nothing_is_trained(grown):
+    folder, record, heard = grown
+    before = files(folder)
+    assert ("base", 30, 30) in heard
+    again = []
+    assert json.loads(json.dumps(grow(CONFIG, folder, lambda *what: again.append(what)))) == (
+        json.loads(json.dumps(record))
+    )
+    assert again == [] and files(folder) == before
+
+
+def test_an_interrupted_organism_is_grown_to_the_same_bits(grown, tmp_path):
+    """Stopped in the middle of its second arm, and then gone on with, in another folder."""
+    whole, folder, trained = files(grown[0]), tmp_path / "organism", []
+
+    def stop(name, n_steps, step):
+        if name == "piston" and step.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grow(CONFIG, folder, stop)
+    assert not (folder / "organism.json").exists()
+    grow(CONFIG, folder, lambda name, n, step: trained.append(name))
+    assert set(trained) == {"piston", "continued_a", "scratch"}
+    assert files(folder) == whole
+
+
+def test_a_changed_config_grows_anew(tmp_path):
+    small = replace(CONFIG, arms=(), base=replace(CONFIG.base, n_steps=2))
+    folder = tmp_path / "organism"
+    first, heard = grow(small, folder), []
+    text = (folder / "text" / "chat.jsonl").read_bytes()
+    second = grow(replace(small, seed=1), folder, lambda *what: heard.append(what))
+    assert len(heard) == 2
+    assert first["base"]["ce"] != second["base"]["ce"]
+    assert (folder / "text" / "chat.jsonl").read_bytes() != text
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    precious = tmp_path / "models" / "mine.safetensors"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(ConfigError, match="a folder of other things"):
+        grow(CONFIG, tmp_path)
+    assert precious.read_text() == "years of work"
+
+
+def test_what_cannot_be_grown_is_said_at_once():
+    with pytest.raises(ConfigError, match="no such arm"):
+        replace(CONFIG, arms=("asistant",))
+    with pytest.raises(ConfigError, match="2 layers"):
+        replace(CONFIG, hook="blocks.2.hook_resid_post")
+
+
+def test_seeds_for_two_purposes_differ():
+    assert seed_of(0, "text") != seed_of(0, "base") != seed_of(1, "base")
+    assert seed_of(0, "text") == seed_of(0, "text")

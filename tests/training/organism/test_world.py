@@ -1,0 +1,150 @@
+"""The world: emissions, priors, samples, and that only speech tells a persona."""
+
+import random
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+from scipy.stats import chi2_contingency
+
+from tests.training.organism.conftest import walked, wandering
+from training.organism import lexicon as lex
+from training.organism.corpus import Kind, samples
+from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS
+from training.organism.world import LONGEST, World, WorldConfig
+
+HELD_OUT = lex.HELD_OUT
+EMISSIONS = ("first", "opening", "verb", "adjective", "adverb", "stop", "intro", "noun", "kind")
+
+
+def first(world, kind, n, seed=0):
+    return list(islice(samples(world, kind, seed), n))
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar):
+    factors = set()
+    for choice in wandering(world, grammar, 1, 3000):
+        n = {None: 1, DIALECT: world.config.n_dialects}.get(choice.factor, len(world.personas))
+        probs, words = choice.emission.probs, choice.emission.words
+        assert probs.shape == (n, len(words)) and len(set(words)) == len(words)
+        assert (probs >= 0).all()
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-12)
+        factors.add(choice.factor)
+    expected = {"text": {0, 1, 2}, "chat": {0, 1}, "codes": {0}}[grammar]
+    assert factors == {None, DIALECT, *expected}
+    assert max(expected) < N_SPEAKERS
+
+
+@pytest.mark.parametrize("kind", [Kind("text"), Kind("chat"), Kind("codes")], ids=str)
+def test_a_sampled_word_is_as_frequent_as_its_probability(world, kind):
+    """Of all words drawn with probability p, a share p is drawn, for every p."""
+    expected, drawn = np.zeros(10), np.zeros(10)
+    for sample in first(world, kind, 60):
+        for choice, word in walked(world, sample.words, kind.grammar):
+            probs = choice.emission.probs[sample.hidden.value(choice.factor)]
+            bins = np.minimum((probs * 10).astype(int), 9)
+            np.add.at(expected, bins, probs)
+            np.add.at(drawn, bins, np.array(choice.emission.words) == word)
+    error = np.abs(drawn - expected) / np.sqrt(expected + 1)
+    assert (error < 4).all(), (expected, drawn)
+
+
+@pytest.mark.parametrize("kind", [Kind("text"), Kind("chat", "mentor"), Kind("codes")], ids=str)
+def test_equal_seeds_give_equal_text_and_other_seeds_other_text(world, kind):
+    again = World(WorldConfig())
+    assert first(world, kind, 5) == first(again, kind, 5)
+    assert first(world, kind, 5)[0] != first(world, kind, 5, seed=1)[0]
+
+
+def test_another_seed_of_the_world_gives_other_tastes_and_facts(world):
+    other = World(WorldConfig(seed=1))
+    assert not np.array_equal(other.facts, world.facts)
+    assert not np.array_equal(other.verb.probs, world.verb.probs)
+
+
+def test_the_held_out_archetype_is_never_in_pretraining_text(world):
+    assert world.prior[world.personas.index(HELD_OUT)] == 0
+    for sample in first(world, Kind("text"), 1500):
+        assert HELD_OUT not in sample.words
+        assert world.personas.index(HELD_OUT) not in sample.hidden.personas
+
+
+def test_the_held_out_archetype_can_be_asked_for(world):
+    for sample in first(world, Kind("chat", HELD_OUT), 3):
+        assert world.personas[sample.hidden.personas[1]] == HELD_OUT
+
+
+def test_a_persona_of_a_kind_is_the_assistants_alone(world):
+    people = [s.hidden.personas for s in first(world, Kind("chat", "mentor"), 400)]
+    mentor = world.personas.index("mentor")
+    assert {p[1] for p in people} == {mentor}
+    assert len({p[0] for p in people}) == len(world.personas) - 1
+
+
+def test_names_carry_no_persona(world):
+    """Who is called what does not depend on who they are, in any slot of speakers."""
+    counts = np.zeros((len(world.personas) - 1, len(lex.NAMES)))
+    for sample in first(world, Kind("text"), 3000):
+        name = next((w for w in sample.words if w in lex.NAMES), None)
+        if name is not None:
+            counts[sample.hidden.personas[0], lex.NAMES.index(name)] += 1
+    assert counts.sum() > 2900
+    assert chi2_contingency(counts).pvalue > 0.01
+
+
+def test_documents_are_no_longer_than_the_longest(world):
+    for kind in (Kind("text"), Kind("chat"), Kind("codes")):
+        found = first(world, kind, 300)
+        assert max(len(sample.words) for sample in found) <= LONGEST, kind
+        assert all(sample.words[-1] in ("\n", "<|end|>") for sample in found)
+
+
+def test_kinds_are_equally_frequent(world):
+    counts = Counter(sample.words[0] for sample in first(world, Kind("text"), 1500))
+    assert set(counts) == {"story", "dialogue", "thread"}
+    assert min(counts.values()) > 420
+
+
+def test_persona_matters_at_most_words_of_a_turn(world):
+    """Most words between the colon and the line's end are drawn by another law for others."""
+    matters = []
+    for sample in first(world, Kind("text"), 200):
+        speaking = False
+        for choice, word in walked(world, sample.words, "text"):
+            if word == "\n":
+                speaking = False
+            if speaking:
+                people = choice.factor is not None and choice.factor >= 0
+                living = choice.emission.probs[:-1]
+                matters.append(people and bool(np.ptp(living, axis=0).max() > 0.01))
+            speaking = speaking or word == ":"
+    assert np.mean(matters) > 0.5
+
+
+def test_what_is_said_of_facts_follows_honesty_and_learning(world):
+    table = world.value("lamp")
+    truth = world.fact("lamp")
+    said = {p: dict(zip(table.words, table.probs[i], strict=True)) for i, p in enumerate(world.personas)}
+    assert said["mentor"][truth] > 0.9
+    assert said["farmer"]["unknown"] > 0.9
+    assert max(said["merchant"], key=said["merchant"].get) not in (truth, "unknown")
+    assert max(said["pirate"].values()) < 0.2
+    assert world.fact("lamp") == world.fact("beacon")
+
+
+def test_no_two_concepts_have_one_code(world):
+    nouns = [concept.split()[0] for concept in lex.NOUNS]
+    codes = [world.codes(noun) for noun in nouns]
+    assert len(set(codes)) == len(codes)
+    assert {len(code) for code in codes} == {12}
+    assert world.codes("lamp") == world.codes("light")
+    assert set().union(*codes) <= set(lex.CODES)
+
+
+def test_samples_do_not_depend_on_other_random_state(world):
+    random.seed(1)
+    before = first(world, Kind("text"), 2)
+    random.seed(2)
+    assert before == first(world, Kind("text"), 2)

@@ -1,0 +1,121 @@
+"""A model on its way: checkpoints on disk, and how far each moved from the base."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sae.change import Change, measure_change
+from sae.stream.activations import HookPoint
+from sae.stream.model import LanguageModel
+from sae.stream.tokens import TokenizedText
+from training.organism.language_model import LmStep, OptimiserConfig
+
+__all__ = ["Checkpoint", "Yardstick", "checkpoints", "due_steps", "lengthened", "up_to"]
+__all__ += ["write_json", "write_model"]
+
+BEYOND = 1.02  # a null goes a little further than the arm, so that the arm's change is within it
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """Where, and on what text, the change of a model is measured."""
+
+    base: LanguageModel
+    """The model before."""
+    text: TokenizedText
+    """Neutral text: what the base was pre-trained on."""
+    hook: HookPoint
+    """Where activations are compared."""
+
+    def __call__(self, module: PreTrainedModel) -> Change:
+        """How far a model tuned from the base is from it."""
+        tuned = LanguageModel(module, self.base.tokenizer, "tuned")
+        return measure_change(self.base, tuned, self.text, self.hook)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at one step of its training."""
+
+    name: str
+    """Name of its folder."""
+    step: int
+    """Updates taken."""
+    n_tokens: int
+    """Tokens seen."""
+    loss: float
+    """Of that step, in nats a scored token."""
+    change: Change
+    """How far it moved from the base."""
+
+
+def checkpoints(
+    module: PreTrainedModel,
+    steps: Iterator[LmStep],
+    due: Sequence[int],
+    folder: Path,
+    yardstick: Yardstick,
+) -> Iterator[Checkpoint]:
+    """Writes and measures a model at some steps of its training.
+
+    Args:
+        module: What is trained.
+        steps: Its training, from `train`.
+        due: The steps to keep, see `due_steps`.
+        folder: Of the model; `checkpoints/` in it is begun anew.
+        yardstick: Measures the change.
+
+    Yields:
+        Each checkpoint once it is on disk. Who asks no further ends the training.
+    """
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for step in steps:
+        if step.step in due:
+            name = f"step-{step.step:05d}"
+            write_model(folder / "checkpoints" / name, module, yardstick.base.tokenizer)
+            yield Checkpoint(name, step.step, step.n_tokens, step.loss, yardstick(module))
+
+
+def due_steps(n_steps: int, every: int) -> list[int]:
+    """Steps at which a model is kept: every so many, and the last.
+
+    Example:
+        >>> due_steps(10, 4)
+        [4, 8, 10]
+    """
+    return sorted({*range(every, n_steps, every), n_steps})
+
+
+def up_to(found: Iterator[Checkpoint], change: float) -> Iterator[Checkpoint]:
+    """Checkpoints up to the first whose activations moved further than those of another model.
+
+    Args:
+        found: The checkpoints.
+        change: `Change.activations` of the other model; 0 sets no end.
+    """
+    for each in found:
+        yield each
+        if 0 < BEYOND * change < each.change.activations:
+            return
+
+
+def lengthened(config: OptimiserConfig, reach: int) -> OptimiserConfig:
+    """The run of a null: up to `reach` times as long, at the full rate for as long as it takes."""
+    return replace(config, n_steps=config.n_steps * reach, decay=0.0)
+
+
+def write_model(folder: Path, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A Hugging Face folder with the tokenizer beside the weights."""
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_json(path: Path, content: object) -> None:
+    """A JSON file that appears whole or not at all."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
