@@ -1,11 +1,24 @@
-"""The two sizes of the demo."""
+"""The flags of `demo`, and its two sizes."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from training.organism.grow import GrowConfig
 from training.organism.held_out import TextConfig
 
-__all__ = ["FULL", "QUICK", "DemoSize"]
+__all__ = ["FULL", "QUICK", "Config", "DemoSize"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much of it, and where to put it."""
+
+    out: Path = Path("runs/demo")
+    """Folder that gets organism, dictionary, continued dictionaries, trace and report.html."""
+    quick: bool = False
+    """Two arms and a model too small for a verdict."""
+    seed: int = 0
+    """Of everything grown, fitted and drawn."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ other; each prints its command's folder, and is skipped where that is up to date
 
 import shutil
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 from scripts import (
     _continuing,
@@ -23,23 +21,11 @@ from scripts import (
 from scripts._cast import continued_models, read_organism
 from scripts._cli import run
 from scripts._recipe import TrainChanges
-from scripts._sizes import FULL, QUICK
-
-
-@dataclass(frozen=True)
-class Config:
-    """How much of it, and where to put it."""
-
-    out: Path = Path("runs/demo")
-    """Folder that gets organism, dictionary, continued dictionaries, trace and report.html."""
-    quick: bool = False
-    """Two arms and a model too small for a verdict."""
-    seed: int = 0
-    """Of everything grown, fitted and drawn."""
+from scripts._sizes import FULL, QUICK, Config
 
 
 def main(config: Config) -> None:
-    """Runs the stages one after the other."""
+    """Goes through the stages; each that is up to date is skipped."""
     size = QUICK if config.quick else FULL
     organism, dictionary = config.out / "organism", config.out / "dictionary"
     continued, trace = config.out / "continued", config.out / "trace"

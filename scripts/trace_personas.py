@@ -8,43 +8,18 @@ from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null 
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 
 from analysis.trace_folder import write_trace
 from analysis.tracing import study
 from sae.stream.model import load_model
-from sae.stream.text import Columns
-from scripts._cast import Cast, read_organism, texts_of, trace_config
+from scripts._cast import read_organism, texts_of, trace_config
 from scripts._cli import run
 from scripts._meter import Parts
 from scripts._report import seconds_of, write_and_tell
 from scripts._stage import fingerprint, require_own, stage
-from scripts._text import ReadConfig, read_text, sha256_of_model, sha256_of_text
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to trace, and where to put it."""
-
-    dictionary: Path
-    """Dictionary fitted on the base model."""
-    continued: Path
-    """Folder of continued dictionaries: `base`, and one for every tuned model and null."""
-    out: Path
-    """Folder that gets summary.json, the tables and report.html."""
-    organism: Path | None = None
-    """Folder of an organism, whose models, text and observer are used where none are named."""
-    cast: Cast = field(default_factory=Cast)
-    """Which model plays which part."""
-    text: tuple[Path, ...] = ()
-    """Jsonl files of held-out text, or folders of them."""
-    columns: Columns | None = None
-    """How to read jsonl that is not labelled text."""
-    read: ReadConfig = field(default_factory=ReadConfig)
-    """How much of the text to read."""
-    seed: int = 0
-    """Of resampling blocks, resamples and random subspaces."""
+from scripts._text import read_text, sha256_of_model, sha256_of_text
+from scripts._tracing import Config
 
 
 def main(config: Config) -> None:
