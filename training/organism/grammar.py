@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from training.organism import lexicon as lex
 
-__all__ = ["DIALECT", "GRAMMARS", "Choice", "Emission", "Grammar", "Tables", "fixed"]
+__all__ = ["DIALECT", "GRAMMARS", "N_SPEAKERS", "N_SPEAKERS_OF", "Choice", "Emission", "Grammar"]
+__all__ += ["Tables", "fixed"]
 
 DIALECT = -1
 """The factor that stands for the document's dialect; speakers are 0, 1, 2, …; None is no factor."""
@@ -156,11 +157,11 @@ def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
 
 
 def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str], told: bool) -> Grammar:
-    """Turns of named speakers; two alternate, of three each may follow any other."""
+    """Turns of named speakers: one goes on, two alternate, of three each may follow any other."""
     asked, last = None, -1
     for _ in range(n_turns):
         fresh = len(names) < n_speakers
-        others = [names[who] for who in range(len(names)) if who != last]
+        others = [names[who] for who in range(len(names)) if who != last or n_speakers == 1]
         offered = [name for name in lex.NAMES if name not in names] if fresh else others
         said = yield fixed(*offered, *(["near"] if told else []))
         if said == "near":
@@ -174,6 +175,10 @@ def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str], told
         yield _say("\n")
 
 
+N_SPEAKERS_OF = {"diary": 1, "story": 2, "dialogue": 2, "thread": 3}
+"""Kind of pre-training document -> who speaks in it."""
+
+
 def _pretraining(world: Tables) -> Grammar:
     """A document of the pre-training text: its first line names its kind."""
     kind = yield Choice(None, world.kind)
@@ -182,7 +187,7 @@ def _pretraining(world: Tables) -> Grammar:
     if kind == "story":
         for who in range(2):
             yield from _introduction(world, who, names)
-    n_speakers, n_turns = 3 if kind == "thread" else 2, 9 if kind == "story" else 8
+    n_speakers, n_turns = N_SPEAKERS_OF[kind], 9 if kind == "story" else 8
     yield from _spoken(world, n_speakers, n_turns, names, told=kind == "story")
 
 

@@ -59,15 +59,15 @@ class OptimiserConfig:
     kind: Literal["muon", "adamw"] = "muon"
     """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all. On the organism
     Muon needs about a third of AdamW's tokens."""
-    lr: float = 8e-3
+    lr: float = 6e-3
     """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 1500
+    n_steps: int = 1800
     """Updates."""
-    batch_tokens: int = 3000
+    batch_tokens: int = 2500
     """Tokens a step, filled with whole documents."""
     warmup: float = 0.03
     """Share of the steps over which the rate rises."""
-    decay: float = 0.5
+    decay: float = 0.8
     """Share of the steps, at the end, over which the rate falls to zero."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from training.organism import lexicon as lex
-from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS, Choice, Emission
+from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission
 
 __all__ = ["LONGEST", "Hidden", "Sample", "World", "WorldConfig"]
 
@@ -31,7 +31,7 @@ class WorldConfig:
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.75
+    preference: float = 0.7
     """Probability of a persona's preferred one of a concept's four forms; the others share the
     rest equally."""
     dialect_preference: float = 0.85
@@ -148,7 +148,7 @@ class World:
             ("stranger", *self.personas),
             np.concatenate([np.full((n, 1), 1 - named), named * np.eye(n)], 1),
         )
-        self.kind = Emission(("story", "dialogue", "thread"), np.full((1, 3), 1 / 3))
+        self.kind = Emission(tuple(N_SPEAKERS_OF), np.full((1, 4), 1 / 4))
 
     def concept(self, noun: str) -> int:
         """Index in `lexicon.NOUNS` of the concept a noun is a form of."""
