@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae.change import measure_change
+from sae import change as changes
+from sae.change import Ruler, measure_change
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint, activations, padded
 from sae.stream.model import LanguageModel, load_model
@@ -137,3 +138,18 @@ def test_padding_does_not_count(tiny_model, moved, text):
     assert sum(counts) == n[0]
     expected = np.dot(singles, counts) / sum(counts)
     assert measure_change(tiny_model, moved, text, HOOK).kl == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_ruler_says_the_same_of_every_model_whatever_it_keeps(
+    tiny_model, moved, text, monkeypatch
+):
+    alone = [measure_change(tiny_model, each, text, HOOK) for each in (moved, tiny_model)]
+    keeping = Ruler(tiny_model, text, HOOK)
+    monkeypatch.setattr(changes, "KEPT_BYTES", 0)
+    forgetful = Ruler(tiny_model, text, HOOK, batch_documents=1)
+    for ruler in (keeping, forgetful):
+        for model, wanted in zip((moved, tiny_model), alone, strict=True):
+            found = ruler.measure(model)
+            assert found.activations == pytest.approx(wanted.activations, rel=1e-5, abs=1e-6)
+            assert found.kl == pytest.approx(wanted.kl, rel=1e-5, abs=1e-7)
+            assert found.weights == wanted.weights

@@ -5,6 +5,7 @@ To add an arm, add a row.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from training.organism.corpus import Kind, ids, samples
@@ -44,14 +45,21 @@ ARMS = (
 
 
 def arm_batches(
-    world: World, kind: Kind, vocabulary: dict[str, int], seed: int, batch_tokens: int
+    world: World,
+    kind: Kind,
+    vocabulary: dict[str, int],
+    seed: int,
+    batch_tokens: int,
+    n_documents: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches of fresh documents without end.
+    """Batches of fresh documents, of so many or without end.
 
     In a chat only what the assistant says counts for the loss, the end of its turn included, as in
     supervised fine-tuning; in other text every token does.
     """
-    documents = ((ids(s, vocabulary), _counted(s)) for s in samples(world, kind, seed))
+    documents = (
+        (ids(s, vocabulary), _counted(s)) for s in islice(samples(world, kind, seed), n_documents)
+    )
     return batches(documents, batch_tokens)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from transformers import PreTrainedModel
 
 from sae.stream.model import LanguageModel
@@ -31,9 +32,11 @@ class Behaviour:
     """Share of answers that follow the grammar of the arm's kind to the end of the turn."""
     persona: float | None
     """Share of conversations whose well-formed answers are likeliest under the assistant's persona,
-    by the ideal observer, which knows the pre-training prior; None where answers are codes."""
+    by the ideal observer, which knows the pre-training prior; a conversation without one does not
+    count towards it. None where answers are codes."""
     traits: dict[str, float]
-    """For each trait, the posterior that the answers show it, averaged over conversations."""
+    """For each trait, the posterior that the answers show it, averaged over conversations with a
+    well-formed answer; empty where there is none."""
     facts: float
     """Share of answers that say the true colour of what was asked, or the right codes."""
     score: float
@@ -65,14 +68,15 @@ def behaviour(
     scored = [_score(world, p, a, arm.kind.grammar) for p, a in zip(prompts, said, strict=True)]
     well = float(np.mean([ok for formed, _, _ in scored for ok in formed]))
     facts = float(np.mean([ok for _, right, _ in scored for ok in right]))
-    beliefs = np.array([posterior for _, _, posterior in scored])
+    beliefs = np.array([belief for _, _, belief in scored if belief is not None])
     target = world.personas.index(ASSISTANT_PERSONA)
-    coded = arm.behaviour == "codes"
-    persona = None if coded else float(np.mean(beliefs.argmax(1) == target))
-    traits = {} if coded else dict(zip(lex.TRAITS, (beliefs @ world.traits).mean(0), strict=True))
+    coded, heard = arm.behaviour == "codes", len(beliefs) > 0
+    hits = int((beliefs.argmax(1) == target).sum()) if heard else 0
+    persona = None if coded else hits / n_conversations
+    shown = (beliefs @ world.traits).mean(0) if heard and not coded else []
+    traits = {name: float(value) for name, value in zip(lex.TRAITS, shown, strict=False)}
     score = {"persona": persona, "format": well, "codes": facts}[arm.behaviour]
     n_answers = sum(len(formed) for formed, _, _ in scored)
-    traits = {name: float(value) for name, value in traits.items()}
     return Behaviour(n_answers, well, persona, traits, facts, float(score or 0.0))
 
 
@@ -146,8 +150,11 @@ def _user_turns(sample: Sample) -> list[list[str]]:
 
 def _score(
     world: World, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], grammar: str
-) -> tuple[list[bool], list[bool], np.ndarray]:
-    """Whether each answer is well formed and right, and the posterior over who gave them all."""
+) -> tuple[list[bool], list[bool], Float[np.ndarray, " personas"] | None]:
+    """Whether each answer is well formed and right, and the posterior over who gave them all.
+
+    There is none where no persona chose a word: no answer is well formed, or all are codes.
+    """
     formed, right, kept = [], [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         noun = prompt[-4]
@@ -159,10 +166,10 @@ def _score(
             right.append(list(answer[:3]) == ["it", "is", world.fact(noun)])
         kept += words if formed[-1] else []
     if not kept:
-        return formed, right, world.prior
+        return formed, right, None
     seen = observe(world, Sample(tuple(kept), _NOBODY, grammar))
     at = np.flatnonzero(seen.speaker == 1)
-    return formed, right, seen.posterior[at[-1]] if len(at) else world.prior
+    return formed, right, seen.posterior[at[-1]] if len(at) else None
 
 
 def _follows(world: World, words: Sequence[str], grammar: str) -> bool:

@@ -5,7 +5,6 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +164,10 @@ class _Nursery:
             seed = seed_of(config.seed, "base")
             module = new_model(config.shape, self.tokenizer, seed)
             *_, last = self._steps("base", module, Kind("text"), config.base)
-            held_out = list(islice(self._batches(Kind("text"), "held out", 4000), 20))
-            n_documents = sum(len(batch.ids) for batch in held_out)
-            ideal = ideal_loss(self.world, self._seed("held out"), n_documents)
+            n_documents = config.text.losses
             record = {
-                "ce": mean_loss(module, held_out),
-                "ideal_ce": ideal,
+                "ce": mean_loss(module, self._held_out(Kind("text"), "held out")),
+                "ideal_ce": ideal_loss(self.world, self._seed("held out"), n_documents),
                 "n_steps": last.step,
                 "n_tokens": last.n_tokens,
             }
@@ -182,7 +179,7 @@ class _Nursery:
         folder = self.out_dir / "models" / arm.name
         if record := _finished(folder):
             return record
-        held_out = list(islice(self._batches(arm.kind, f"held out {arm.name}", 4000), 10))
+        held_out = self._held_out(arm.kind, f"held out {arm.name}")
         module = self._start(arm)
         goal = records.get("assistant", {}).get("held_out_loss")
         kept: list[Checkpoint] = []
@@ -215,7 +212,8 @@ class _Nursery:
     ) -> Iterator[Checkpoint]:
         config = self.config
         base = load_model(self.out_dir / "models" / "base", self.tokenizer)
-        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"))
+        n_documents = config.text.neutral
+        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"), n_documents)
         yardstick = Yardstick(base, neutral, HookPoint.parse(config.hook))
         run = config.scratch if arm.role == "pole" else config.tune
         every = max(1, run.n_steps // N_CHECKPOINTS)
@@ -228,14 +226,16 @@ class _Nursery:
     def _seed(self, purpose: str) -> int:
         return seed_of(self.config.seed, purpose)
 
-    def _batches(self, kind: Kind, purpose: str, batch_tokens: int) -> Iterator[Batch]:
-        vocabulary = self.tokenizer.get_vocab()
-        return arm_batches(self.world, kind, vocabulary, self._seed(purpose), batch_tokens)
+    def _held_out(self, kind: Kind, purpose: str) -> list[Batch]:
+        vocabulary, seed = self.tokenizer.get_vocab(), self._seed(purpose)
+        n_documents = self.config.text.losses
+        return list(arm_batches(self.world, kind, vocabulary, seed, 4000, n_documents))
 
     def _steps(
         self, name: str, module: PreTrainedModel, kind: Kind, optimiser: OptimiserConfig
     ) -> Iterator[LmStep]:
-        source = self._batches(kind, f"train {name}", optimiser.batch_tokens)
+        vocabulary, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
+        source = arm_batches(self.world, kind, vocabulary, seed, optimiser.batch_tokens)
         return told(train(module, source, optimiser), self.tell, name, optimiser.n_steps)
 
     def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:

@@ -37,10 +37,14 @@ class TextConfig:
     """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
     chat: tuple[int, int, int] = (1000, 250, 250)
     """The same for each of the two files of chats."""
+    neutral: int = 128
+    """Documents of pre-training text on which the change of a model is measured."""
+    losses: int = 500
+    """Documents of each kind on which the loss of a model is measured."""
 
 
 def neutral_text(
-    world: World, words: PreTrainedTokenizerBase, seed: int, n_documents: int = 128
+    world: World, words: PreTrainedTokenizerBase, seed: int, n_documents: int
 ) -> TokenizedText:
     """Pre-training text on which the change of a model is measured."""
     found = islice(samples(world, Kind("text"), seed), n_documents)

@@ -68,3 +68,18 @@ class Enumeration:
     def marginal(self, factor):
         axis = 3 if factor == DIALECT else factor
         return self.joint.sum(tuple(i for i in range(4) if i != axis))
+
+
+@pytest.fixture(name="walked")
+def walked_fixture():
+    return walked
+
+
+@pytest.fixture(name="wandering")
+def wandering_fixture():
+    return wandering
+
+
+@pytest.fixture
+def enumeration():
+    return Enumeration

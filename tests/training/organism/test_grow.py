@@ -21,7 +21,7 @@ CONFIG = GrowConfig(
     base=OptimiserConfig(n_steps=30, batch_tokens=600),
     tune=OptimiserConfig(lr=2e-3, n_steps=8, batch_tokens=600, decay=1.0),
     scratch=OptimiserConfig(n_steps=8, batch_tokens=600),
-    text=TextConfig((6, 3, 3), (4, 2, 2)),
+    text=TextConfig((6, 3, 3), (4, 2, 2), neutral=12, losses=40),
     arms=("assistant", "piston", "continued_a", "scratch"),
     n_conversations=2,
     reach=3,
@@ -70,7 +70,9 @@ def test_the_base_is_compared_with_the_ideal(grown):
 def test_behaviour_is_said_of_arms_that_speak(grown):
     arms = grown[1]["arms"]
     assert arms["assistant"]["behaviour"]["n_answers"] == 8
-    assert arms["assistant"]["learned"] is False
+    shown = arms["assistant"]["behaviour"]
+    assert arms["assistant"]["learned"] == (shown["score"] >= 0.8)
+    assert shown["score"] == shown["persona"]
     assert arms["piston"]["behaviour"]["persona"] is None
     assert arms["continued_a"]["behaviour"] is None and arms["continued_a"]["learned"] is None
 

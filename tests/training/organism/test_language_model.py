@@ -153,7 +153,9 @@ def test_the_rate_rises_stays_and_falls(world, words, monkeypatch):
         return step(self, *given)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    config = OptimiserConfig("adamw", lr=1.0e-3, n_steps=10, batch_tokens=100, warmup=0.2, decay=0.5)
+    config = OptimiserConfig(
+        "adamw", lr=1.0e-3, n_steps=10, batch_tokens=100, warmup=0.2, decay=0.5
+    )
     list(train(new_model(SHAPE, words, 0), text(world, words, size=100), config))
     expected = [0.25, 0.75, 1, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.1]
     assert rates == pytest.approx([1e-3 * each for each in expected])

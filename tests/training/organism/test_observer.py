@@ -7,7 +7,6 @@ import pytest
 
 from analysis.selectivity import auroc, strata_of
 from sae.stream.tokens import tokenize
-from tests.training.organism.conftest import Enumeration, walked
 from training.organism.corpus import Kind, document, samples, tokenizer
 from training.organism.grammar import DIALECT
 from training.organism.observer import observe
@@ -26,11 +25,11 @@ def one_of_each(world):
     return [*found.values(), *(first(world, kind, 1)[0] for kind in KINDS[1:])]
 
 
-def test_the_filter_is_enumeration_of_all_mixtures():
+def test_the_filter_is_enumeration_of_all_mixtures(walked, enumeration):
     """Loss, next-word law and posteriors, over 17^3 triples of personas and every dialect."""
     small = World(WorldConfig(n_dialects=3))
     for sample in one_of_each(small):
-        seen, brute, speaker = observe(small, sample), Enumeration(small), -1
+        seen, brute, speaker = observe(small, sample), enumeration(small), -1
         for i, (choice, word) in enumerate(walked(small, sample.words, sample.grammar)):
             law = brute.predict(choice)
             assert law.sum() == pytest.approx(1, abs=1e-12)
@@ -66,7 +65,7 @@ def test_posteriors_are_calibrated(world, what):
     """Among all the beliefs of a size, a share of that size is true; one moment a document."""
     rng = np.random.default_rng(0)
     believed, true = [], []
-    for sample in first(world, Kind("text"), 700, seed=5):
+    for sample in first(world, Kind("text"), 500, seed=5):
         seen = observe(world, sample)
         i = rng.choice(np.flatnonzero(seen.speaker >= 0))
         if what == "persona":
@@ -85,7 +84,7 @@ def test_posteriors_are_calibrated(world, what):
         assert abs(p.sum() - t.sum()) < 4 * error, (edges[b], p.mean(), t.mean())
 
 
-def test_the_loss_of_the_observer_is_the_entropy_it_expects(world):
+def test_the_loss_of_the_observer_is_the_entropy_it_expects(world, walked):
     """On average the surprise is what the observer thought it would be: no word beats it."""
     gaps = []
     for sample in first(world, Kind("text"), 60):
@@ -107,7 +106,7 @@ def test_the_loss_of_the_observer_is_the_entropy_it_expects(world):
 @pytest.fixture(scope="module")
 def observed(world):
     """Token table of documents with the observer's posterior, one row a word of a speaker."""
-    found = first(world, Kind("text"), 1000, seed=9)
+    found = first(world, Kind("text"), 600, seed=9)
     documents = [document(world, s, f"d{i}", s.words[0], "select") for i, s in enumerate(found)]
     table = tokenize(documents, tokenizer(world)).table
     seen = [observe(world, sample) for sample in found]
@@ -131,7 +130,7 @@ def test_a_persona_is_not_known_at_once(world, observed):
     fifth = fifth[true[fifth] >= 0]
     named = table.loc[fifth, "context"].eq("story").to_numpy()
     believed = posterior[fifth, true[fifth]]
-    assert len(believed) > 1000
+    assert len(believed) > 600
     assert np.median(believed) < 0.9
     assert np.median(believed[~named]) < 0.5
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from tests.training.organism.conftest import walked, wandering
 from training.organism import lexicon as lex
 from training.organism.corpus import Kind, samples
 from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS
@@ -23,7 +22,7 @@ def first(world, kind, n, seed=0):
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
-def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar):
+def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar, wandering):
     factors = set()
     for choice in wandering(world, grammar, 1, 3000):
         n = {None: 1, DIALECT: world.config.n_dialects}.get(choice.factor, len(world.personas))
@@ -38,7 +37,7 @@ def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar)
 
 
 @pytest.mark.parametrize("kind", [Kind("text"), Kind("chat"), Kind("codes")], ids=str)
-def test_a_sampled_word_is_as_frequent_as_its_probability(world, kind):
+def test_a_sampled_word_is_as_frequent_as_its_probability(world, kind, walked):
     """Of all words drawn with probability p, a share p is drawn, for every p."""
     expected, drawn = np.zeros(10), np.zeros(10)
     for sample in first(world, kind, 60):
@@ -66,7 +65,7 @@ def test_another_seed_of_the_world_gives_other_tastes_and_facts(world):
 
 def test_the_held_out_archetype_is_never_in_pretraining_text(world):
     assert world.prior[world.personas.index(HELD_OUT)] == 0
-    for sample in first(world, Kind("text"), 1500):
+    for sample in first(world, Kind("text"), 400):
         assert HELD_OUT not in sample.words
         assert world.personas.index(HELD_OUT) not in sample.hidden.personas
 
@@ -86,11 +85,11 @@ def test_a_persona_of_a_kind_is_the_assistants_alone(world):
 def test_names_carry_no_persona(world):
     """Who is called what does not depend on who they are, in any slot of speakers."""
     counts = np.zeros((len(world.personas) - 1, len(lex.NAMES)))
-    for sample in first(world, Kind("text"), 3000):
+    for sample in first(world, Kind("text"), 1000):
         name = next((w for w in sample.words if w in lex.NAMES), None)
         if name is not None:
             counts[sample.hidden.personas[0], lex.NAMES.index(name)] += 1
-    assert counts.sum() > 2900
+    assert counts.sum() > 950
     assert chi2_contingency(counts).pvalue > 0.01
 
 
@@ -102,12 +101,12 @@ def test_documents_are_no_longer_than_the_longest(world):
 
 
 def test_kinds_are_equally_frequent(world):
-    counts = Counter(sample.words[0] for sample in first(world, Kind("text"), 1500))
-    assert set(counts) == {"story", "dialogue", "thread"}
-    assert min(counts.values()) > 420
+    counts = Counter(sample.words[0] for sample in first(world, Kind("text"), 400))
+    assert set(counts) == set(world.kind.words)
+    assert min(counts.values()) > 0.7 * 400 / len(counts)
 
 
-def test_persona_matters_at_most_words_of_a_turn(world):
+def test_persona_matters_at_most_words_of_a_turn(world, walked):
     """Most words between the colon and the line's end are drawn by another law for others."""
     matters = []
     for sample in first(world, Kind("text"), 200):
@@ -126,7 +125,9 @@ def test_persona_matters_at_most_words_of_a_turn(world):
 def test_what_is_said_of_facts_follows_honesty_and_learning(world):
     table = world.value("lamp")
     truth = world.fact("lamp")
-    said = {p: dict(zip(table.words, table.probs[i], strict=True)) for i, p in enumerate(world.personas)}
+    said = {
+        p: dict(zip(table.words, table.probs[i], strict=True)) for i, p in enumerate(world.personas)
+    }
     assert said["mentor"][truth] > 0.9
     assert said["farmer"]["unknown"] > 0.9
     assert max(said["merchant"], key=said["merchant"].get) not in (truth, "unknown")
