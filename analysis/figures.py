@@ -242,6 +242,8 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
             axes.plot(*at, "o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=3)
         axes.axhline(0, color=RULE, lw=1, zorder=0)
         axes.margins(x=0.12, y=0.12)
+        if mine["kl"].nunique() == 1:  # the margins of one point are nothing on a log axis
+            axes.set_xlim(mine["kl"].min() / 2, mine["kl"].min() * 2)
         _name_points(axes, mine, stem)
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")

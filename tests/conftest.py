@@ -1,4 +1,7 @@
-"""A tiny language model, its tokenizer and labelled documents, all made here without a network."""
+"""A tiny language model, its tokenizer and labelled documents, and a tiny run of the whole way.
+
+All of it is made here without a network.
+"""
 
 import os
 from pathlib import Path
@@ -8,8 +11,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from sae.dictionary.config import BatchTopKConfig
 from sae.stream.model import LanguageModel, load_model
 from sae.stream.text import Document, Turn
+from training.organism.grow import GrowConfig
+from training.organism.held_out import TextConfig
+from training.organism.language_model import OptimiserConfig, ShapeConfig
+from training.organism.world import WorldConfig
 
 torch.set_num_threads(1)  # the models are too small to gain from more
 
@@ -133,3 +141,48 @@ def stories() -> Path:
     if not folder.exists():
         pytest.skip("no models/stories260K in FORELIMB_DATA or ../shared/data")
     return folder
+
+
+TINY_ORGANISM = GrowConfig(
+    world=WorldConfig(preference=0.95, named=0.8),  # loud personas, since the model is small
+    shape=ShapeConfig(d_model=32, n_layers=2, n_heads=2),
+    base=OptimiserConfig(n_steps=250, batch_tokens=1500),
+    tune=OptimiserConfig(lr=1e-3, n_steps=16, batch_tokens=1500, decay=1.0),
+    text=TextConfig(pretraining=(200, 50, 50), chat=(60, 20, 20)),
+    hook="blocks.0.hook_resid_post",
+    arms=("assistant", "continued_a", "continued_b"),
+    n_conversations=4,
+    reach=6,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_trace(tmp_path_factory) -> Path:
+    """A folder like runs/demo, grown, fitted, continued and traced by the doors: half a minute."""
+    from scripts import (
+        _continuing,
+        _fitting,
+        continue_dictionary,
+        fit_dictionary,
+        grow_organism,
+        trace_personas,
+    )
+    from scripts._cast import continued_models, read_organism
+    from scripts._recipe import SaeChanges, TrainChanges
+
+    home = tmp_path_factory.mktemp("tiny") / "demo"
+    organism, dictionary, continued = (home / n for n in ("organism", "dictionary", "continued"))
+    text, base = (organism / "text",), str(organism / "models" / "base")
+    grow_organism.main(grow_organism.Config(organism, TINY_ORGANISM))
+    shape = SaeChanges(d_sae=96, sparsity=BatchTopKConfig(k=6), prefixes=())
+    train = TrainChanges(n_tokens=60_000, batch_tokens=512, lr=3e-3)
+    fit_dictionary.main(
+        _fitting.Config(base, text, TINY_ORGANISM.hook, dictionary, sae=shape, train=train)
+    )
+    models = continued_models(read_organism(organism), organism)
+    more = TrainChanges(n_tokens=10_000)
+    continue_dictionary.main(
+        _continuing.Config(dictionary, models, text, continued, n_added=8, base=base, train=more)
+    )
+    trace_personas.main(trace_personas.Config(dictionary, continued, home / "trace", organism))
+    return home
