@@ -16,13 +16,14 @@ from torch import Tensor
 from analysis.intervals import Blocks, assign_blocks, resample_weights
 from analysis.traces import Firing, firing
 from sae.dictionary.sae import Sae
-from sae.stream.activations import HookPoint, harvest, outliers
+from sae.stream.activations import HookPoint, activations, outliers, padded
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
 __all__ = ["Bench", "lay_bench", "residuals", "through"]
 
-CHUNK = 8192
+CHUNK = 4096
+DOCUMENTS_A_PASS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: i
     Raises:
         ConfigError: Fewer than 8 documents.
     """
-    whole = _harvested(base, hook, text)
+    whole = _harvested(base, hook, text, np.ones(text.n_tokens, bool))
     special = text.table["is_special"].to_numpy(bool)
     counted = ~special & ~outliers(torch.from_numpy(whole)).numpy()
     tokens = text.table.loc[counted].reset_index(drop=True)
@@ -77,9 +78,14 @@ def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: i
     return Bench(base, hook, text, counted, tokens, blocks, weights, whole[counted])
 
 
-def residuals(bench: Bench, model: LanguageModel) -> Float[np.ndarray, "n d_in"]:
-    """Another model's residual vectors on the counted tokens."""
-    return _harvested(model, bench.hook, bench.text)[bench.counted]
+def residuals(
+    bench: Bench, model: LanguageModel, mask: Bool[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "kept d_in"]:
+    """Another model's residual vectors on the counted tokens, or on those of a mask over them."""
+    wanted = bench.counted.copy()
+    if mask is not None:
+        wanted[wanted] = mask
+    return _harvested(model, bench.hook, bench.text, wanted)
 
 
 def through(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Firing:
@@ -92,8 +98,23 @@ def _chunks(x: Float[np.ndarray, "n d_in"]) -> Iterator[Float[Tensor, "chunk d_i
 
 
 @torch.no_grad()
-def _harvested(model: LanguageModel, hook: HookPoint, text: TokenizedText) -> np.ndarray:
-    out = np.empty((text.n_tokens, model.d_in), np.float32)
-    for rows, found in harvest(model, text, [hook]):
-        out[rows] = found[hook].cpu().numpy()
+def _harvested(
+    model: LanguageModel, hook: HookPoint, text: TokenizedText, wanted: Bool[np.ndarray, " n_all"]
+) -> Float[np.ndarray, "kept d_in"]:
+    """Residual vectors of the wanted rows; only documents with one are read.
+
+    Documents of like length share a pass, so that little is spent on padding.
+    """
+    out = np.empty((int(wanted.sum()), model.d_in), np.float32)
+    starts = np.concatenate([[0], np.cumsum(np.add.reduceat(wanted.astype(int), text.starts[:-1]))])
+    lengths = np.diff(text.starts)
+    order = np.argsort(lengths, kind="stable")
+    order = order[np.diff(starts)[order] > 0]
+    for first in range(0, len(order), DOCUMENTS_A_PASS):
+        batch = order[first : first + DOCUMENTS_A_PASS]
+        ids, mask = padded([text.ids[i] for i in batch])
+        found = activations(model, ids, mask, [hook])[hook]
+        for vectors, i in zip(found.float().cpu().numpy(), batch, strict=True):
+            keep = wanted[text.starts[i] : text.starts[i + 1]]
+            out[starts[i] : starts[i + 1]] = vectors[: lengths[i]][keep]
     return out

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from analysis.bench import residuals
+from analysis.bench import CHUNK, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
 from analysis.intervals import Interval
 from analysis.reuse import fidelity, reuse_index
 from analysis.span import SpanShare
 from analysis.subjects import Subject
+from analysis.traces import reconstructed
 from analysis.tracing import Study
 from sae.errors import InputError
 from sae.stream.model import load_model
@@ -81,9 +82,8 @@ def compare(study: Study) -> Comparison:
 
 def _fidelity(study: Study, x: Float[np.ndarray, "n d_in"]) -> Interval:
     dictionary, _ = study.dictionary
-    parts = torch.from_numpy(x).split(8192)
-    with torch.no_grad():
-        x_hat = torch.cat([dictionary.decode(dictionary.encode(part)) for part in parts])
+    parts = torch.from_numpy(x).split(CHUNK)
+    x_hat = torch.cat([reconstructed(dictionary, part) for part in parts])
     return fidelity(torch.from_numpy(x), x_hat, study.bench.blocks, study.bench.weights)
 
 
@@ -115,7 +115,7 @@ def _ladder(study: Study, subject: Subject) -> dict[str, str]:
 
 
 def _shift(study: Study, path: str, mask: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "m d_in"]:
-    return residuals(study.bench, load_model(path))[mask] - study.bench.x[mask]
+    return residuals(study.bench, load_model(path), mask) - study.bench.x[mask]
 
 
 def _differences(

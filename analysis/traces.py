@@ -18,7 +18,7 @@ from analysis.matrices import fires, shape
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
-__all__ = ["Firing", "Sums", "block_sums", "firing", "latents", "sums", "trace"]
+__all__ = ["Firing", "Sums", "block_sums", "firing", "latents", "reconstructed", "sums", "trace"]
 
 ROLE_OF_TEMPLATE = "template"
 
@@ -66,15 +66,36 @@ class Sums:
 
 
 @torch.no_grad()
-def _chunk(sae: Sae, x: Float[Tensor, "n d_in"]) -> tuple[sparse.csr_array, np.ndarray]:
-    """Latents of a chunk in activation units, and what the dictionary leaves of it."""
+def _latents(sae: Sae, x: Float[Tensor, "n d_in"]) -> sparse.csr_array:
+    """Latents of a chunk in activation units."""
     z = sae.encode(x)
-    left = (x - sae.decode(z)).float().numpy()
     scale = sae.W_dec.norm(dim=-1) / sae.input_scale
     token, latent = z.nonzero(as_tuple=True)
-    values = (z[token, latent] * scale[latent]).float().numpy()
-    starts = torch.searchsorted(token.contiguous(), torch.arange(len(x) + 1)).numpy()
-    return sparse.csr_array((values, latent.int().numpy(), starts.astype(np.int32)), z.shape), left
+    values = (z[token, latent] * scale[latent]).float().cpu().numpy()
+    starts = torch.searchsorted(token.contiguous(), torch.arange(len(x) + 1, device=token.device))
+    places = latent.int().cpu().numpy(), starts.int().cpu().numpy()
+    return sparse.csr_array((values, *places), z.shape)
+
+
+@torch.no_grad()
+def _decoder(sae: Sae) -> tuple[np.ndarray, np.ndarray]:
+    """Decoder rows of norm 1, and what is reconstructed where nothing fires."""
+    rows = torch.nn.functional.normalize(sae.W_dec.float(), dim=-1)
+    return rows.cpu().numpy(), (sae.b_dec / sae.input_scale).float().cpu().numpy()
+
+
+def reconstructed(sae: Sae, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+    """What a dictionary makes of residual vectors, at the cost of the latents that fire.
+
+    Args:
+        sae: A dictionary in evaluation mode.
+        x: Residual vectors.
+
+    Returns:
+        `sae.decode(sae.encode(x))`, up to rounding, on the CPU.
+    """
+    rows, silent = _decoder(sae)
+    return torch.from_numpy(_latents(sae, x) @ rows + silent)
 
 
 def latents(sae: Sae, x: Float[Tensor, "n d_in"]) -> sparse.csr_array:
@@ -87,7 +108,7 @@ def latents(sae: Sae, x: Float[Tensor, "n d_in"]) -> sparse.csr_array:
     Returns:
         z times the norm of the decoder row, [n, d_sae], zeros left out.
     """
-    return _chunk(sae, x)[0]
+    return _latents(sae, x)
 
 
 def firing(
@@ -108,32 +129,30 @@ def firing(
         InputError: The chunks do not hold as many tokens as the blocks.
     """
     sae.eval()
-    rows = torch.nn.functional.normalize(sae.W_dec.detach().float(), dim=-1).cpu().numpy()
-    n_blocks = blocks.n_blocks if blocks else 0
-    moments = np.zeros((n_blocks * rows.shape[0], rows.shape[1]), np.float32)
-    parts, start = [], 0
+    rows, silent = _decoder(sae)
+    parts, left = [], []
     for x in chunks:
-        z, left = _chunk(sae, x)
+        parts.append(_latents(sae, x))
         if blocks is not None:
-            block = blocks.of_token[start : start + len(x)]
-            if len(block) < len(x):
-                break
-            coo = sparse.coo_array(z)
-            place = (block[coo.row] * rows.shape[0] + coo.col, coo.row)
-            moments += sparse.csr_array((coo.data, place), (len(moments), len(x))) @ left
-        parts.append(z)
-        start += len(x)
-    if not parts or (blocks is not None and start != len(blocks.of_token)):
+            left.append(x.float().cpu().numpy() - silent - parts[-1] @ rows)
+    n = sum(shape(part)[0] for part in parts)
+    if not parts or (blocks is not None and n != len(blocks.of_token)):
         raise InputError(
             "one residual vector for every token",
-            f"{start} vectors for {len(blocks.of_token) if blocks else 'some'} tokens",
+            f"{n} vectors for {len(blocks.of_token) if blocks else 'some'} tokens",
             "pass the chunks that belong to this token table, whole and once",
         )
-    return Firing(
-        sparse.csr_array(sparse.vstack(parts, format="csr")),
-        rows,
-        moments.reshape(n_blocks, *rows.shape) if blocks else None,
-    )
+    z = sparse.csr_array(sparse.vstack(parts, format="csr"))
+    return Firing(z, rows, _moments(z, np.concatenate(left), blocks) if blocks else None)
+
+
+def _moments(z: sparse.csr_array, left: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Sum of z times what is left of x, over each block."""
+    n, d_sae = shape(z)
+    block = np.repeat(blocks.of_token, np.diff(z.indptr))
+    place = block * d_sae + z.indices, np.repeat(np.arange(n), np.diff(z.indptr))
+    by_block = sparse.csr_array((z.data, place), (blocks.n_blocks * d_sae, n))
+    return (by_block @ left).reshape(blocks.n_blocks, d_sae, -1)
 
 
 def _both(base: Firing, tuned: Firing) -> tuple[sparse.csr_array, ...]:

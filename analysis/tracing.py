@@ -15,11 +15,11 @@ from analysis.subjects import Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read
-from sae.change import Change, measure_change
+from sae.change import Change, Ruler
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
-from sae.stream.model import LanguageModel, load_model
+from sae.stream.model import load_model
 from sae.stream.tokens import TokenizedText
 
 __all__ = ["Study", "Tell", "TraceConfig", "study"]
@@ -156,7 +156,7 @@ class _Looker:
         self, config: TraceConfig, bench: Bench, reference: tuple[Sae, Firing], tell: Tell
     ) -> None:
         self.config, self.bench, self.reference, self.tell = config, bench, reference, tell
-        self.neutral = neutral_text(bench.text)
+        self.ruler = Ruler(bench.base, neutral_text(bench.text), bench.hook)
         self.changes: dict[str, Change] = {}
 
     def model(self, name: str, path: str) -> Seen:
@@ -182,5 +182,4 @@ class _Looker:
         return look(self.bench, self.reference, name, path, folder, self.changes[name])
 
     def _change(self, path: str) -> Change:
-        model: LanguageModel = load_model(path)
-        return measure_change(self.bench.base, model, self.neutral, self.bench.hook)
+        return self.ruler.measure(load_model(path))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from analysis.coordinates import measure
+from analysis.coordinates import CHANCE, _chance, _row_cosines, measure
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.traces import Firing
 
@@ -102,3 +102,39 @@ def test_direction_intervals_cover_and_widen_with_few_documents(n_documents):
         widths.append(row["direction_high"] - row["direction_low"])
     assert hits / 60 >= 0.9
     assert (np.mean(widths) > 0.05) == (n_documents == 20)
+
+
+def test_resampled_directions_are_those_of_rows_refitted_one_by_one():
+    """The cosines come from inner products alone; here every resample's row is formed."""
+    rng = np.random.default_rng(0)
+    blocks = assign_blocks(np.repeat(np.arange(12), 20))
+    weights = resample_weights(12, n=50)
+    sides = []
+    for _ in range(2):
+        z = np.maximum(rng.normal(size=(240, 5)), 0)
+        z[:, 3] = 0  # never fires
+        z[:, 4] = np.where(blocks.of_token == 0, z[:, 4], 0)  # in some resamples it does not
+        rows = rng.normal(size=(5, 6))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        sides.append(_firing(z, rows, z @ rows + rng.normal(size=(240, 6)), blocks))
+    refitted = []
+    for one in sides:
+        energy = blocks.sums(one.z.toarray() ** 2)
+        with np.errstate(invalid="ignore"):
+            whole = one.residual_moments.sum(0) / energy.sum(0)[:, None]
+            moved = np.einsum("rb,bld->rld", weights, one.residual_moments)
+            refitted.append(one.rows + moved / (weights @ energy)[:, :, None] - whole)
+    inner = (refitted[0] * refitted[1]).sum(-1)
+    wanted = inner / np.linalg.norm(refitted[0], axis=-1) / np.linalg.norm(refitted[1], axis=-1)
+    found = _row_cosines(*sides, blocks, weights, 5)
+    assert np.isnan(wanted[:, 4]).any() and np.isnan(wanted[:, 3]).all()
+    assert np.allclose(found, wanted, atol=1e-5, equal_nan=True)
+
+
+def test_chance_is_a_quantile_over_live_latents_of_another_index():
+    rng = np.random.default_rng(0)
+    pairs, live = rng.random((4, 9)), np.array([1, 0, 1, 1, 0, 1, 1, 1, 1], bool)
+    others = [[j for j in np.flatnonzero(live) if j != i] for i in range(4)]
+    wanted = [np.quantile(pairs[i, each], CHANCE) for i, each in enumerate(others)]
+    assert np.allclose(_chance(pairs, live, 4), wanted)
+    assert _chance(pairs, np.arange(9) == 2, 4).tolist() == [*pairs[:2, 2], 1, pairs[3, 2]]

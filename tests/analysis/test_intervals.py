@@ -131,3 +131,16 @@ def test_false_discovery_keeps_its_rate():
         called = false_discovery(p) <= 0.1
         false_calls += called[:50].sum() / max(called.sum(), 1)
     assert false_calls / 300 < 0.12
+
+
+def test_quantiles_are_those_of_numpy_with_undefined_resamples_left_out():
+    rng = np.random.default_rng(0)
+    replicates = rng.normal(size=(1000, 6))
+    replicates[rng.random(replicates.shape) < 0.004] = np.nan
+    replicates[:200, 2], replicates[:, 3], replicates[5, 4] = np.nan, np.nan, np.inf
+    tail = bounds(np.linspace(0, 1, 10001), 12)[0].item()
+    low, high = bounds(replicates, 12)
+    usable = [0, 1, 4, 5]
+    wanted = np.nanquantile(replicates[:, usable], [tail, 1 - tail], axis=0)
+    assert np.allclose([low[usable], high[usable]], wanted, atol=1e-12)
+    assert np.isnan([low[[2, 3]], high[[2, 3]]]).all()

@@ -5,7 +5,7 @@ import torch
 from scipy import sparse
 
 from analysis.intervals import Blocks
-from analysis.traces import Firing, block_sums, firing, latents, trace
+from analysis.traces import Firing, block_sums, firing, latents, reconstructed, trace
 from sae.dictionary.config import ReluConfig, SaeConfig
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
@@ -98,3 +98,10 @@ def test_different_tokens_are_refused_and_added_latents_left_out():
         block_sums(BASE, _firing([[1, 0]]), Blocks(np.zeros(4, int), 1))
     wider = _firing(np.ones((4, 3)))
     assert block_sums(BASE, wider, Blocks(np.zeros(4, int), 1)).sum_z_tuned.shape == (1, 2)
+
+
+def test_a_sparse_reconstruction_is_the_dictionary_s_own():
+    sae = _sae().rescaled(3.0)
+    x = torch.randn(7, sae.config.d_in, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(reconstructed(sae.eval(), x), sae.decode(sae.encode(x)), atol=1e-5)
