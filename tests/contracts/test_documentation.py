@@ -2,8 +2,8 @@
 
 In README.md and docs/*.md, fenced blocks are read by their language:
 
-* `python` blocks of a document run in order, in one namespace, in an empty folder into which
-  `NEEDS` has put the paths they name under `runs/`;
+* `python` blocks of a document run in order, in one namespace, in an empty folder in which the
+  paths they read lie, made by the fixtures in `NEEDS`;
 * in `console`, `bash` and `sh` blocks, `make TARGET` and `python -m scripts.NAME FLAGS` are checked
   against the Makefile, the doors and their flags;
 * in `tree` blocks, and wherever a Markdown link points inside the repository, paths must exist.
@@ -15,13 +15,11 @@ import inspect
 import re
 import shlex
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-import sae
 from scripts._config import parse
 
 ROOT = Path(__file__).parents[2]
@@ -70,25 +68,18 @@ def paths(tree: str) -> Iterator[str]:
                 parents[level] = word
 
 
-def a_dictionary(folder: Path) -> None:
-    torch.manual_seed(0)
-    config = sae.SaeConfig(d_in=8, d_sae=32, sparsity=sae.TopKConfig(k=4))
-    sae.write(folder, sae.Sae(config), {"hook": "blocks.1.hook_resid_post", "model": "tiny"})
-
-
-NEEDS: dict[str, Callable[[Path], None]] = {
-    "runs/demo/dictionaries/base": a_dictionary,
-}
-"""What a path that an example reads is made of here; a folder to write is made as needed."""
+NEEDS = {"runs/demo": "tiny_trace"}
+"""Folder that examples read -> fixture whose folder stands in for it."""
 
 
 @EACH
-def test_python_examples_run(path, tmp_path, monkeypatch):
+def test_python_examples_run(path, tmp_path, monkeypatch, request):
     text = path.read_text(encoding="utf-8")
     sources = blocks(text, "python")
-    for need, make in NEEDS.items():
+    for need, fixture in NEEDS.items():
         if any(need in source for source in sources):
-            make(tmp_path / need)
+            (tmp_path / need).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / need).symlink_to(request.getfixturevalue(fixture))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "example"}
     for number, source in enumerate(sources, 1):
