@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 import sae
@@ -33,7 +34,10 @@ from scripts._text import (
 from training.config import TrainConfig
 from training.continuation import continued
 
-__all__ = ["Config", "Continuation"]
+__all__ = ["Config", "Continuation", "enough"]
+
+SPARE = 1.02
+"""Share of the tokens asked for that is read: outliers of the base are left out later."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Config:
     """Folder that gets one dictionary folder a model, under the model's name."""
     n_added: int = 64
     """Latents added, in the same directions for every model."""
+    judge_documents: int = 64
+    """Held-out documents on which every dictionary is judged, evenly spaced; all if fewer."""
     base: str | None = None
     """Model the dictionary was fitted on; None takes the one it names."""
     train: TrainChanges = field(default_factory=TrainChanges)
@@ -66,6 +72,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.n_added < 0:
             raise ConfigError(f"n_added={self.n_added}", "a negative number", "give 0 or more")
+        if self.judge_documents < 1:
+            found = f"judge_documents={self.judge_documents}"
+            raise ConfigError(found, "nothing to judge on", "give 1 or more")
 
 
 class Continuation:
@@ -131,12 +140,14 @@ class Continuation:
     @cached_property
     def held_out(self) -> TokenizedText:
         """What the dictionaries are judged on."""
-        return self._text("confirm")
+        text = self._text("confirm")
+        return _evenly(text, self.config.judge_documents)
 
     @cached_property
     def text(self) -> TokenizedText:
-        """What they are fitted on."""
-        return with_shared_outliers(self.base, self._text("fit"), self.hook)
+        """What they are fitted on: no more of it than one run reads."""
+        text = enough(self._text("fit"), self.train.n_steps * self.train.batch_tokens)
+        return with_shared_outliers(self.base, text, self.hook)
 
     def open(self, path: str) -> LanguageModel:
         """A tuned model, once it is seen to be a twin of the base model.
@@ -183,3 +194,32 @@ class Continuation:
 
     def _begin(self, sample: Tensor) -> Sae:
         return continued(self.dictionary, sample, self.config.n_added, self.train.seed)
+
+
+def enough(text: TokenizedText, n_tokens: int) -> TokenizedText:
+    """The fewest documents, evenly spaced, that hold so many tokens; all where all hold fewer.
+
+    A run shuffles its whole text and so would read, for every model, much that it never fits.
+
+    Args:
+        text: Tokens to fit on.
+        n_tokens: How many, special ones not counted.
+    """
+    counted = (~text.table["is_special"]).to_numpy(int)
+    n_of_document = np.add.reduceat(counted, text.starts[:-1])
+    n = len(text.ids)
+    few, many = 0, n  # so many documents are too few, so many enough
+    while many - few > 1:
+        middle = (few + many) // 2
+        if n_of_document[np.arange(middle) * n // middle].sum() < SPARE * n_tokens:
+            few = middle
+        else:
+            many = middle
+    return _evenly(text, many)
+
+
+def _evenly(text: TokenizedText, n_documents: int) -> TokenizedText:
+    n = min(n_documents, len(text.ids))
+    keep = np.zeros(len(text.ids), bool)
+    keep[np.arange(n) * len(keep) // n] = True
+    return text.select(keep)

@@ -17,12 +17,14 @@ from scripts._continuing import Config, Continuation
 from scripts._stage import changes, prepared_stage
 from scripts._text import named_models, sha256_of_model
 
+OF_THE_RUN = ("n_added", "judge_documents", "train", "columns", "read")
+
 
 def main(config: Config) -> None:
     """Continues on every model whose dictionary does not stand there already."""
     models, continuation = named_models(config.models), Continuation(config)
     shared, revision = continuation.inputs, config.read.revision
-    what = {name: asdict(config)[name] for name in ("n_added", "train", "columns", "read")}
+    what = {name: asdict(config)[name] for name in OF_THE_RUN}
     inputs = {name: shared | {"model": sha256_of_model(models[name], revision)} for name in models}
     todo = [name for name in models if changes(config.out / name, inputs[name], what) != []]
     for name in todo:  # all are looked at before the first is begun

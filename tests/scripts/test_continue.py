@@ -32,7 +32,10 @@ def dictionary(door, models, corpus, tmp_path_factory):
 
 @pytest.fixture
 def words(dictionary, corpus):
-    return ["--dictionary", dictionary, "--text", corpus, "--n_added=8", "--train.n_tokens=6400"]
+    return [
+        "--dictionary", dictionary, "--text", corpus, "--n_added=8",
+        "--judge_documents=500", "--train.n_tokens=6400",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -195,3 +198,30 @@ class TestRefusals:
         assert "n_added=-1" in refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
         said = refused(continue_dictionary, 2, tmp_path / "c", *words, "--model", "x")
         assert "did you mean --models?" in said
+
+
+def test_a_run_reads_no_more_text_than_it_fits_on(models, corpus):
+    text = read_text(load_model(models / "base"), [corpus], None, ReadConfig(), ["fit"])
+
+    def n_counted(part):
+        return int((~part.table["is_special"]).sum())
+
+    n_all = n_counted(text)
+    some = _continuing.enough(text, n_all // 2)
+    longest = max(map(len, text.ids))
+    assert n_all // 2 <= n_counted(some) <= 1.02 * n_all / 2 + 3 * longest
+    assert len(some.ids) < len(text.ids)
+    assert some.documents[0] == text.documents[0]
+    for n_tokens in (n_all, 10 * n_all):
+        assert _continuing.enough(text, n_tokens).documents == text.documents
+
+
+def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
+    door, words, models, tmp_path, done
+):
+    few = [*words[:-2], words[-1], "--models", models / "base", "--out", tmp_path]
+    assert door(continue_dictionary, *few, "--judge_documents=2")[0] == 0
+    n = json.loads((tmp_path / "base" / "eval.json").read_text())["n_tokens"]
+    assert n < json.loads((done / "base" / "eval.json").read_text())["n_tokens"]
+    code, said = door(continue_dictionary, *few, "--judge_documents=0")
+    assert code == 2 and "judge_documents=0" in said
