@@ -94,8 +94,10 @@ def text_batches(
     return batches(_again_and_again(_rows(text, scored), random.Random(seed)), batch_tokens)
 
 
-def _rows(text: TokenizedText, scored: Scored) -> list[tuple[Any, Any]]:
-    return list(zip(text.ids, scored_tokens(text, scored), strict=True))
+def _rows(text: TokenizedText, scored: Scored) -> list[tuple[list[int], list[bool]]]:
+    """Ids and what counts of every document in which anything does."""
+    rows = zip(text.ids, scored_tokens(text, scored), strict=True)
+    return [(ids.tolist(), counted.tolist()) for ids, counted in rows if counted[1:].any()]
 
 
 def _again_and_again(documents: list[Any], rng: random.Random) -> Iterator[Any]:
