@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -170,19 +171,24 @@ def tiny_trace(tmp_path_factory) -> Path:
     from scripts._cast import continued_models, read_organism
     from scripts._recipe import SaeChanges, TrainChanges
 
-    home = tmp_path_factory.mktemp("tiny") / "demo"
+    shared = tmp_path_factory.getbasetemp()  # by all workers, the first of which does the work
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    home = shared / "tiny" / "demo"
     organism, dictionary, continued = (home / n for n in ("organism", "dictionary", "continued"))
     text, base = (organism / "text",), str(organism / "models" / "base")
-    grow_organism.main(grow_organism.Config(organism, TINY_ORGANISM))
-    shape = SaeChanges(d_sae=96, sparsity=BatchTopKConfig(k=6), prefixes=())
-    train = TrainChanges(n_tokens=60_000, batch_tokens=512, lr=3e-3)
-    fit_dictionary.main(
-        _fitting.Config(base, text, TINY_ORGANISM.hook, dictionary, sae=shape, train=train)
-    )
-    models = continued_models(read_organism(organism), organism)
-    more = TrainChanges(n_tokens=10_000)
-    continue_dictionary.main(
-        _continuing.Config(dictionary, models, text, continued, n_added=8, base=base, train=more)
-    )
-    trace_personas.main(trace_personas.Config(dictionary, continued, home / "trace", organism))
+    with FileLock(shared / "tiny.lock"):
+        grow_organism.main(grow_organism.Config(organism, TINY_ORGANISM))
+        shape = SaeChanges(d_sae=96, sparsity=BatchTopKConfig(k=6), prefixes=())
+        train = TrainChanges(n_tokens=60_000, batch_tokens=512, lr=3e-3)
+        fit_dictionary.main(
+            _fitting.Config(base, text, TINY_ORGANISM.hook, dictionary, sae=shape, train=train)
+        )
+        models = continued_models(read_organism(organism), organism)
+        more = TrainChanges(n_tokens=10_000)
+        continue_dictionary.main(
+            _continuing.Config(
+                dictionary, models, text, continued, n_added=8, base=base, train=more
+            )
+        )
+        trace_personas.main(trace_personas.Config(dictionary, continued, home / "trace", organism))
     return home
