@@ -225,3 +225,13 @@ def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
     assert n < json.loads((done / "base" / "eval.json").read_text())["n_tokens"]
     code, said = door(continue_dictionary, *few, "--judge_documents=0")
     assert code == 2 and "judge_documents=0" in said
+
+
+def test_the_shortest_documents_come_first_with_their_own_labels(models, corpus):
+    text = read_text(load_model(models / "base"), [corpus], None, ReadConfig(), ["fit"])
+    found = _continuing.by_length(text)
+    lengths = [len(ids) for ids in found.ids]
+    assert lengths == sorted(lengths)
+    assert sorted(found.documents) == sorted(text.documents)
+    assert found.table["token_id"].tolist() == [i for ids in found.ids for i in ids]
+    assert found.table.groupby("doc", sort=False)["pos"].max().tolist() == [n - 1 for n in lengths]
