@@ -15,6 +15,7 @@ from scipy import sparse, stats
 
 from analysis.intervals import Blocks, bounds, resample_weights
 from analysis.matrices import cofiring, cosines, n_fires, strongest
+from analysis.quantiles import quantiles
 from analysis.traces import Firing, Sums, block_sums
 from sae.errors import InputError
 
@@ -251,18 +252,9 @@ def _rate_ratio_high(found: Sums, n: int) -> np.ndarray:
 
 def _chance(pairs: np.ndarray, live: np.ndarray, n: int) -> np.ndarray:
     """What 99.5 % of each latent's pairs with live tuned latents of another index stay below."""
-    kept = np.flatnonzero(live)
-    ordered = pairs[:n][:, kept].astype(float)
-    own = np.searchsorted(kept, np.arange(n)).clip(max=max(len(kept) - 1, 0))
-    has_own = live[:n]
-    ordered[np.flatnonzero(has_own), own[has_own]] = -np.inf  # sorted to the front, and passed over
-    ordered.sort(axis=1)
-    n_others = len(kept) - has_own
-    place = CHANCE * np.maximum(n_others - 1, 0)
-    first = np.floor(place).astype(int)
-    out = np.full(n, 1.0)
-    some = np.flatnonzero(n_others > 0)
-    below = ordered[some, (has_own + first)[some]]
-    above = ordered[some, (has_own + np.minimum(first + 1, n_others - 1))[some]]
-    out[some] = below + (above - below) * (place - first)[some]
-    return out
+    others = pairs[:n][:, live].astype(float)
+    own = np.flatnonzero(live[:n])
+    others[own, np.arange(len(own))] = np.nan
+    if not others.shape[1]:
+        return np.full(n, 1.0)
+    return np.nan_to_num(quantiles(others.T, [CHANCE])[0], nan=1.0)

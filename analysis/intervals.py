@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy import sparse, stats
 
+from analysis.quantiles import quantiles
 from sae.errors import ConfigError
 
 __all__ = [
@@ -165,30 +166,9 @@ def bounds(
         Lower and upper limits; not a number where more than 1 % of the resamples are undefined.
     """
     tail = _tail(n_blocks, level)
-    low, high, usable = _quantiles(replicates, (tail, 1 - tail))
+    low, high = quantiles(replicates, (tail, 1 - tail))
+    usable = np.isnan(replicates).mean(axis=0) <= 0.01
     return np.where(usable, low, np.nan), np.where(usable, high, np.nan)
-
-
-def _quantiles(
-    replicates: np.ndarray, at: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two quantiles over the first axis, undefined values left out, and whether few are undefined.
-
-    The same numbers as `numpy.nanquantile`, which sorts column by column in Python.
-    """
-    n, shape = len(replicates), replicates.shape[1:]
-    ordered = np.sort(np.ascontiguousarray(replicates.reshape(n, -1).T, dtype=float), axis=1)
-    n_defined = n - np.isnan(ordered).sum(axis=1)  # undefined values are sorted to the end
-    found = []
-    for q in at:
-        place = q * np.maximum(n_defined - 1, 0)
-        below = np.floor(place).astype(int)
-        above = np.minimum(below + 1, np.maximum(n_defined - 1, 0))
-        first, last = (np.take_along_axis(ordered, i[:, None], 1)[:, 0] for i in (below, above))
-        with np.errstate(invalid="ignore"):  # infinite replicates
-            found.append(np.where(last == first, first, first + (last - first) * (place - below)))
-    usable = (n - n_defined) <= 0.01 * n
-    return found[0].reshape(shape), found[1].reshape(shape), usable.reshape(shape)
 
 
 def interval(

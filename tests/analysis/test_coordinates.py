@@ -138,3 +138,4 @@ def test_chance_is_a_quantile_over_live_latents_of_another_index():
     wanted = [np.quantile(pairs[i, each], CHANCE) for i, each in enumerate(others)]
     assert np.allclose(_chance(pairs, live, 4), wanted)
     assert _chance(pairs, np.arange(9) == 2, 4).tolist() == [*pairs[:2, 2], 1, pairs[3, 2]]
+    assert _chance(pairs, np.zeros(9, bool), 4).tolist() == [1] * 4
