@@ -68,13 +68,14 @@ class Sums:
 @torch.no_grad()
 def _latents(sae: Sae, x: Float[Tensor, "n d_in"]) -> sparse.csr_array:
     """Latents of a chunk in activation units."""
-    z = sae.encode(x)
-    scale = sae.W_dec.norm(dim=-1) / sae.input_scale
-    token, latent = z.nonzero(as_tuple=True)
-    values = (z[token, latent] * scale[latent]).float().cpu().numpy()
-    starts = torch.searchsorted(token.contiguous(), torch.arange(len(x) + 1, device=token.device))
-    places = latent.int().cpu().numpy(), starts.int().cpu().numpy()
-    return sparse.csr_array((values, *places), z.shape)
+    z = sae.encode(x).float().cpu().numpy()
+    scale = (sae.W_dec.norm(dim=-1) / sae.input_scale).float().cpu().numpy()
+    n, d_sae = z.shape
+    place = np.flatnonzero(z.ravel() > 0)
+    starts = np.searchsorted(place, np.arange(n + 1) * d_sae)
+    latent = (place % d_sae).astype(np.int32)
+    values = z.ravel()[place] * scale[latent]
+    return sparse.csr_array((values, latent, starts.astype(np.int32)), (n, d_sae))
 
 
 @torch.no_grad()
