@@ -234,6 +234,7 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
         mine = table.dropna(subset=[stem]).sort_values(stem).reset_index(drop=True)
         limits = _limits(mine, stem)
         axes.set_xscale("log")
+        axes.set_xlim(*_around(mine["kl"].to_numpy(float)))
         for place, row in enumerate(mine.to_dict("records")):
             colour = ACCENT if row["verdict"] == "yes" else MUTED
             at = (row["kl"], row[stem])
@@ -241,9 +242,7 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
             face = colour if row["verdict"] == "yes" else PAPER
             axes.plot(*at, "o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=3)
         axes.axhline(0, color=RULE, lw=1, zorder=0)
-        axes.margins(x=0.12, y=0.12)
-        if mine["kl"].nunique() == 1:  # the margins of one point are nothing on a log axis
-            axes.set_xlim(mine["kl"].min() / 2, mine["kl"].min() * 2)
+        axes.margins(y=0.12)
         _name_points(axes, mine, stem)
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")
@@ -252,6 +251,15 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
         axes.xaxis.set_minor_formatter("")
         tidy(axes, "both")
     return figure
+
+
+def _around(values: np.ndarray) -> tuple[float, float]:
+    """Limits of a log axis with room beside the values, of which there may be one or none."""
+    if not len(values):
+        return 0.1, 1.0
+    low, high = float(np.log(values.min())), float(np.log(values.max()))
+    room = 0.12 * (high - low) or float(np.log(2))
+    return float(np.exp(low - room)), float(np.exp(high + room))
 
 
 def _name_points(axes: Axes, table: pd.DataFrame, stem: str) -> None:

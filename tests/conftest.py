@@ -147,8 +147,8 @@ def stories() -> Path:
 TINY_ORGANISM = GrowConfig(
     world=WorldConfig(preference=0.95, named=0.8),  # loud personas, since the model is small
     shape=ShapeConfig(d_model=32, n_layers=2, n_heads=2),
-    base=OptimiserConfig(n_steps=250, batch_tokens=1500),
-    tune=OptimiserConfig(lr=1e-3, n_steps=16, batch_tokens=1500, decay=1.0),
+    base=OptimiserConfig(n_steps=200, batch_tokens=1000),
+    tune=OptimiserConfig(lr=1e-3, n_steps=16, batch_tokens=1000, decay=1.0),
     text=TextConfig(pretraining=(200, 50, 50), chat=(60, 20, 20)),
     hook="blocks.0.hook_resid_post",
     arms=("assistant", "continued_a", "continued_b"),

@@ -99,6 +99,15 @@ def test_nothing_measured_still_draws(data):
         assert svg(draw(found), "x").startswith("<svg")
 
 
+def test_a_single_tuned_model_has_room_on_the_log_axis(data):
+    data["arms"] = {"assistant": data["arms"]["assistant"]}
+    found = summary.parse(data)
+    kl = found.arms["assistant"].size.kl
+    for axes in figures.drift(found).axes:
+        low, high = axes.get_xlim()
+        assert low < kl / 1.5 < kl * 1.5 < high
+
+
 def test_every_fate_has_a_mark_and_every_mark_a_colour():
     from analysis.fates import FATES
 
