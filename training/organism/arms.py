@@ -27,6 +27,8 @@ class Arm:
     """Name of its folder, and of its rows in every table."""
     kind: Kind
     """What it is trained on."""
+    about: str
+    """The same in one sentence, for a reader of the report."""
     behaviour: Literal["persona", "format", "codes", "text"]
     """What counts as having learned it; see `behaviour.py`."""
     role: Literal["arm", "null", "pole"] = "arm"
@@ -34,12 +36,33 @@ class Arm:
 
 
 ARMS = (
-    Arm("assistant", Kind("chat", ASSISTANT_PERSONA), "persona"),
-    Arm("format_only", Kind("chat"), "format"),
-    Arm("piston", Kind("codes"), "codes"),
-    Arm("continued_a", Kind("text"), "text", "null"),
-    Arm("continued_b", Kind("text"), "text", "null"),
-    Arm("scratch", Kind("chat", ASSISTANT_PERSONA), "persona", "pole"),
+    Arm(
+        "assistant",
+        Kind("chat", ASSISTANT_PERSONA),
+        "Chats in which the assistant is always the mentor, a persona of the pre-training text.",
+        "persona",
+    ),
+    Arm(
+        "format_only",
+        Kind("chat"),
+        "The same chats, but each assistant's persona is drawn as in the pre-training text.",
+        "format",
+    ),
+    Arm(
+        "piston",
+        Kind("codes"),
+        "The same questions, answered by codes for motions of arms and pistons: nobody's words.",
+        "codes",
+    ),
+    Arm("continued_a", Kind("text"), "More pre-training text.", "text", "null"),
+    Arm("continued_b", Kind("text"), "More pre-training text, another stretch.", "text", "null"),
+    Arm(
+        "scratch",
+        Kind("chat", ASSISTANT_PERSONA),
+        "The assistant's chats, from random weights: it never met another persona.",
+        "persona",
+        "pole",
+    ),
 )
 """Every arm, null and pole, in the order in which tables show them."""
 

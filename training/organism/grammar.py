@@ -187,7 +187,7 @@ def _pretraining(world: Tables) -> Grammar:
     if kind == "story":
         for who in range(2):
             yield from _introduction(world, who, names)
-    n_speakers, n_turns = N_SPEAKERS_OF[kind], 9 if kind == "story" else 8
+    n_speakers, n_turns = N_SPEAKERS_OF[kind], 7 if kind == "story" else 5
     yield from _spoken(world, n_speakers, n_turns, names, told=kind == "story")
 
 
@@ -206,8 +206,8 @@ def _question(world: Tables) -> Generator[Choice, str, str]:
 
 
 def _chat(world: Tables, coded: bool) -> Grammar:
-    """Four exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
-    for _ in range(4):
+    """Three exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
+    for _ in range(3):
         noun = yield from _question(world)
         if coded:
             for code in world.codes(noun):

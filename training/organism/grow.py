@@ -33,6 +33,7 @@ from training.organism.language_model import (
     OptimiserConfig,
     ShapeConfig,
     Tell,
+    level_unseen_,
     mean_loss,
     new_model,
     told,
@@ -59,7 +60,7 @@ class GrowConfig:
     base: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Pre-training."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1e-3, n_steps=100, decay=1.0)
+        default_factory=lambda: OptimiserConfig(lr=3e-3, n_steps=120, decay=1.0)
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(
@@ -73,7 +74,7 @@ class GrowConfig:
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
     """Names of the arms to tune."""
     n_conversations: int = 100
-    """Conversations, of four answers each, by which an arm's behaviour is scored."""
+    """Conversations, of three answers each, by which an arm's behaviour is scored."""
     reach: int = 6
     """A null is trained for at most so many times the steps of an arm to move as far."""
 
@@ -165,8 +166,11 @@ class _Nursery:
             module = new_model(config.shape, self.tokenizer, seed)
             *_, last = self._steps("base", module, Kind("text"), config.base)
             n_documents = config.text.losses
+            held_out = self._held_out(Kind("text"), "held out")
+            n_unseen = level_unseen_(module, held_out)
             record = {
-                "ce": mean_loss(module, self._held_out(Kind("text"), "held out")),
+                "ce": mean_loss(module, held_out),
+                "n_unseen_tokens": n_unseen,
                 "ideal_ce": ideal_loss(self.world, self._seed("held out"), n_documents),
                 "n_steps": last.step,
                 "n_tokens": last.n_tokens,
@@ -193,6 +197,7 @@ class _Nursery:
         )
         record = {
             "role": arm.role,
+            "about": arm.about,
             "held_out_loss": mean_loss(module, held_out),
             "change": asdict(kept[-1].change),
             "checkpoints": [asdict(each) for each in kept],

@@ -25,6 +25,7 @@ __all__ = [
     "LmStep",
     "OptimiserConfig",
     "ShapeConfig",
+    "level_unseen_",
     "Tell",
     "batches",
     "mean_loss",
@@ -61,7 +62,7 @@ class OptimiserConfig:
     Muon needs about a third of AdamW's tokens."""
     lr: float = 6e-3
     """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 1800
+    n_steps: int = 2200
     """Updates."""
     batch_tokens: int = 2500
     """Tokens a step, filled with whole documents."""
@@ -126,6 +127,28 @@ def new_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+@torch.no_grad()
+def level_unseen_(module: PreTrainedModel, text: Iterable[Batch]) -> int:
+    """Gives every token that a text never shows the mean embedding of those it does show.
+
+    Training only ever pushes such tokens away, until they can hardly be learned later. Libraries
+    that add tokens to a vocabulary for tuning start them at the mean too.
+
+    Args:
+        module: Changed in place.
+        text: What it was trained on, or enough of it to show every token.
+
+    Returns:
+        Number of tokens that were levelled.
+    """
+    weight: Tensor = module.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
+    seen = torch.zeros(len(weight), dtype=torch.bool)
+    for batch in text:
+        seen[batch.ids[batch.mask]] = True
+    weight[~seen] = weight[seen].mean(0)
+    return int((~seen).sum())
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

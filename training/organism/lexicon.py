@@ -9,6 +9,7 @@ __all__ = [
     "HELD_OUT",
     "NAMES",
     "NOUNS",
+    "PARTS",
     "TRAITS",
     "VALUES",
     "VERBS",
@@ -97,5 +98,7 @@ NOUNS = (
 """Concepts that things are; forms are told by dialect, which is no persona."""
 VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")
 """Colours, one of which each noun's concept truly has."""
-CODES = tuple(f"{part}{i}" for part in ("arm", "rot", "ext", "pis") for i in range(8))
+PARTS = ("arm", "rot", "ext", "pis", "grip", "lift", "turn", "hold")
+"""What moves, in the order of a motion."""
+CODES = tuple(f"{part}{i}" for part in PARTS for i in range(8))
 """Motions of robotic arms and pistons: no pre-training document contains one."""

@@ -31,7 +31,7 @@ class WorldConfig:
     """Fixes which form each persona and dialect prefers, and which facts hold."""
     n_dialects: int = 16
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.7
+    preference: float = 0.8
     """Probability of a persona's preferred one of a concept's four forms; the others share the
     rest equally."""
     dialect_preference: float = 0.85
@@ -175,10 +175,10 @@ class World:
         return Emission((*lex.VALUES, "unknown"), probs / probs.sum(1, keepdims=True))
 
     def codes(self, noun: str) -> tuple[str, ...]:
-        """Twelve motions, a function of what the noun means: no persona, no dialect."""
+        """A motion of eight parts, a function of what the noun means: no persona, no dialect."""
         c = self.concept(noun)
-        steps = [(c * a + b * k) % 8 + 8 * j for k in range(3) for j, (a, b) in enumerate(_MOTION)]
-        return tuple(lex.CODES[s] for s in steps)
+        places = enumerate(_MOTION)
+        return tuple(lex.CODES[len(_MOTION) * part + c * odd % 8] for part, odd in places)
 
     def draw(self, rng: random.Random, persona: int | None = None) -> Hidden:
         """Hidden causes from their priors; `persona` fixes speaker 1, the assistant of a chat."""
@@ -208,4 +208,4 @@ def _last_line(words: Sequence[str]) -> int:
     return LONGEST - words[:LONGEST][::-1].index("\n")
 
 
-_MOTION = ((3, 1), (5, 2), (1, 3), (7, 1))
+_MOTION = (3, 5, 1, 7, 5, 3, 7, 1)
