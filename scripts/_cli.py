@@ -84,6 +84,7 @@ def run(
             description=(sys.modules[main.__module__].__doc__ or "").strip(),
             epilog=_epilog(),
         )
+        _hush()
         return main(config) or 0
     except SystemExit as end:  # help and print_config end so, with 0
         return end.code if isinstance(end.code, int) else 0
@@ -98,6 +99,13 @@ def run(
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _hush() -> None:
+    """Leaves progress to the doors: a library's own bars would tear theirs."""
+    transformers = sys.modules.get("transformers")
+    if transformers is not None:
+        transformers.utils.logging.disable_progress_bar()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
