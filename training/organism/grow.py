@@ -4,7 +4,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class GrowConfig:
     base: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Pre-training."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=3e-3, n_steps=120, decay=1.0)
+        default_factory=lambda: OptimiserConfig(lr=2.5e-3, n_steps=250, decay=1.0)
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(
@@ -75,7 +75,9 @@ class GrowConfig:
     """Names of the arms to tune."""
     n_conversations: int = 100
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
-    reach: int = 6
+    null_rate: float = 2.0
+    """Learning rate of a null over that of an arm: at the same rate it hardly gets as far."""
+    reach: int = 4
     """A null is trained for at most so many times the steps of an arm to move as far."""
 
     def __post_init__(self) -> None:
@@ -223,7 +225,7 @@ class _Nursery:
         run = config.scratch if arm.role == "pole" else config.tune
         every = max(1, run.n_steps // N_CHECKPOINTS)
         if arm.role == "null":
-            run = lengthened(run, config.reach)
+            run = replace(lengthened(run, config.reach), lr=run.lr * config.null_rate)
         steps = self._steps(arm.name, module, arm.kind, run)
         found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, yardstick)
         return up_to(found, target) if arm.role == "null" else found

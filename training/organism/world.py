@@ -29,12 +29,12 @@ class WorldConfig:
 
     seed: int = 0
     """Fixes which form each persona and dialect prefers, and which facts hold."""
-    n_dialects: int = 16
+    n_dialects: int = 8
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
     preference: float = 0.8
     """Probability of a persona's preferred one of a concept's four forms; the others share the
     rest equally."""
-    dialect_preference: float = 0.85
+    dialect_preference: float = 0.9
     """The same for a dialect, which shows in fewer words."""
     trait_weight: float = 3.0
     """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
