@@ -57,7 +57,7 @@ def behaviour(
         world: Knows the truth.
         model: The arm's model.
         arm: What it was tuned for; for an arm of plain text there is nothing to ask: None.
-        n_conversations: Conversations of three questions each.
+        n_conversations: Conversations of a few questions each.
         seed: Of the users' words and of the sampling.
     """
     if arm.behaviour == "text":

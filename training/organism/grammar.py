@@ -14,14 +14,16 @@ from jaxtyping import Float
 
 from training.organism import lexicon as lex
 
-__all__ = ["DIALECT", "GRAMMARS", "N_SPEAKERS", "N_SPEAKERS_OF", "Choice", "Emission", "Grammar"]
-__all__ += ["Tables", "fixed"]
+__all__ = ["DIALECT", "GRAMMARS", "N_EXCHANGES", "N_SPEAKERS", "N_SPEAKERS_OF", "Choice"]
+__all__ += ["Emission", "Grammar", "Tables", "fixed"]
 
 DIALECT = -1
 """The factor that stands for the document's dialect; speakers are 0, 1, 2, …; None is no factor."""
 
 N_SPEAKERS = 3
 """Most speakers a document has."""
+N_EXCHANGES = 3
+"""Questions, each with its answer, in a chat."""
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 
 
@@ -206,8 +208,8 @@ def _question(world: Tables) -> Generator[Choice, str, str]:
 
 
 def _chat(world: Tables, coded: bool) -> Grammar:
-    """Three exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
-    for _ in range(3):
+    """Exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
+    for _ in range(N_EXCHANGES):
         noun = yield from _question(world)
         if coded:
             for code in world.codes(noun):

@@ -12,7 +12,7 @@ from sae.stream.model import LanguageModel
 from training.organism.arms import ARMS
 from training.organism.behaviour import LEARNED, behaviour, converse
 from training.organism.corpus import Kind, samples, tokenizer
-from training.organism.grammar import ASSISTANT, END, GRAMMARS, USER
+from training.organism.grammar import ASSISTANT, END, GRAMMARS, N_EXCHANGES, USER
 
 BY_NAME = {arm.name: arm for arm in ARMS}
 
@@ -59,7 +59,7 @@ def as_persona(world, persona, grammar="chat"):
 
 def test_the_mentors_words_show_the_mentor(world):
     shown = behaviour(world, model(world, as_persona(world, "mentor")), BY_NAME["assistant"], 30, 0)
-    assert shown.n_answers == 120
+    assert shown.n_answers == 30 * N_EXCHANGES
     assert shown.well_formed == 1.0
     assert shown.persona > 0.8
     assert shown.score == shown.persona
@@ -142,7 +142,7 @@ def test_a_conversation_keeps_answers_apart_and_repeats_itself(world):
         prompts.append(turns)
     said = [converse(model(world, as_persona(world, "mentor")), prompts, seed=3) for _ in range(2)]
     assert said[0] == said[1]
-    assert [len(answers) for answers in said[0]] == [4, 4, 4]
+    assert [len(answers) for answers in said[0]] == [N_EXCHANGES] * 3
     assert all(answer[-1] == "." for answers in said[0] for answer in answers)
 
 

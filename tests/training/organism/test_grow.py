@@ -12,6 +12,7 @@ from sae.errors import ConfigError
 from sae.stream.model import check_pair, load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
+from training.organism.grammar import N_EXCHANGES
 from training.organism.grow import GrowConfig, grow, seed_of
 from training.organism.held_out import TextConfig
 from training.organism.language_model import OptimiserConfig, ShapeConfig
@@ -69,7 +70,7 @@ def test_the_base_is_compared_with_the_ideal(grown):
 
 def test_behaviour_is_said_of_arms_that_speak(grown):
     arms = grown[1]["arms"]
-    assert arms["assistant"]["behaviour"]["n_answers"] == 8
+    assert arms["assistant"]["behaviour"]["n_answers"] == 2 * N_EXCHANGES
     shown = arms["assistant"]["behaviour"]
     assert arms["assistant"]["learned"] == (shown["score"] >= 0.8)
     assert shown["score"] == shown["persona"]

@@ -9,6 +9,7 @@ import torch
 from sae.errors import ConfigError, NumericalError
 from training.organism.arms import arm_batches
 from training.organism.corpus import Kind, ids, samples, tokenizer
+from training.organism.grammar import N_EXCHANGES
 from training.organism.language_model import (
     Batch,
     OptimiserConfig,
@@ -92,7 +93,7 @@ def test_only_the_assistants_words_and_the_end_of_its_turn_count(world, words):
                 users = {"<|assistant|>": False, "<|end|>": True}.get(word, users)
             assert scored.tolist() == expected
             answers = "".join(w for w, s in zip(named, expected, strict=True) if s)
-            assert answers.count("<|end|>") == 4 and "<|user|>" not in answers
+            assert answers.count("<|end|>") == N_EXCHANGES and "<|user|>" not in answers
 
 
 def test_in_text_every_word_counts_but_the_first_token(world, words):
