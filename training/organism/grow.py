@@ -60,7 +60,7 @@ class GrowConfig:
     base: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Pre-training."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=2.5e-3, n_steps=250, decay=1.0)
+        default_factory=lambda: OptimiserConfig(lr=2.5e-3, n_steps=320, decay=1.0)
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(

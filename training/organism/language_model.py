@@ -62,7 +62,7 @@ class OptimiserConfig:
     Muon needs about a third of AdamW's tokens."""
     lr: float = 6e-3
     """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 1900
+    n_steps: int = 1800
     """Updates."""
     batch_tokens: int = 2500
     """Tokens a step, filled with whole documents."""
