@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool
 from safetensors.torch import save_file
+from scipy import sparse
 
 from analysis import summary as summaries
 from analysis.comparing import compare
 from analysis.conclusions import conclude, nulls_of
 from analysis.examples import examples
+from analysis.matrices import shape
 from analysis.summary import Summary
 from analysis.tracing import Study, Tell
 
@@ -66,10 +69,26 @@ def _examples(study: Study) -> list[pd.DataFrame]:
     """Snippets of every persona latent, and of novel ones, in every tuned model."""
     best = study.carriers.best().drop_duplicates("latent")
     carried = dict(zip(best["latent"].astype(int), best["persona"].astype(str), strict=True))
+    table, counted = study.bench.text.table, study.bench.counted
+    table = table.assign(is_outlier=~counted & ~table["is_special"].to_numpy(bool))
+    base = _on_every_row(study.continued.z, counted)
     return [
-        examples(study.continued.z, one.firing.z, study.bench.tokens, carried, name)
+        examples(base, _on_every_row(one.firing.z, counted), table, carried, name)
         for name, one in study.seen.items()
     ]
+
+
+def _on_every_row(z: sparse.csr_array, counted: Bool[np.ndarray, " n_all"]) -> sparse.csr_array:
+    """Latents of the counted tokens as latents of all, so that snippets have no gaps.
+
+    Args:
+        z: Latents [n_counted, d_sae].
+        counted: Which rows of the whole table they belong to; on the others nothing is read.
+    """
+    lengths = np.zeros(len(counted), np.int64)
+    lengths[counted] = np.diff(z.indptr)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_array((z.data, z.indices, starts), shape=(len(counted), shape(z)[1]))
 
 
 def _directions(study: Study, path: Path) -> None:

@@ -3,6 +3,7 @@
 To add an arm, add a row.
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -74,16 +75,28 @@ def arm_batches(
     seed: int,
     batch_tokens: int,
     n_documents: int | None = None,
+    replay: float = 0.0,
 ) -> Iterator[Batch]:
     """Batches of fresh documents, of so many or without end.
 
+    `replay` is the share of pre-training documents strewn between them: tuning on chats alone
+    wrecks what a model knew of other text, which tuning in practice avoids in the same way.
     In a chat only what the assistant says counts for the loss, the end of its turn included, as in
     supervised fine-tuning; in other text every token does.
     """
     documents = (
-        (ids(s, vocabulary), _counted(s)) for s in islice(samples(world, kind, seed), n_documents)
+        (ids(s, vocabulary), _counted(s))
+        for s in islice(_replayed(world, kind, seed, replay), n_documents)
     )
     return batches(documents, batch_tokens)
+
+
+def _replayed(world: World, kind: Kind, seed: int, replay: float) -> Iterator[Sample]:
+    """Documents of a kind, between which documents of the pre-training text are strewn."""
+    own, again = samples(world, kind, seed), samples(world, Kind("text"), seed + 1)
+    rng = random.Random(seed)
+    while True:
+        yield next(again if rng.random() < replay else own)
 
 
 def _counted(sample: Sample) -> list[bool]:

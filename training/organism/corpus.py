@@ -43,7 +43,7 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
         A fast tokenizer with BOS `<bos>` and a chat template, which knows every word of the world.
     """
     chosen = (world.kind, world.intro, world.first, world.verb, world.adjective, world.adverb)
-    words = [w for emission in (*chosen, world.noun) for w in emission.words]
+    words = [w for emission in (*chosen, world.join, world.noun) for w in emission.words]
     words += [*lex.NAMES, *lex.VALUES, "unknown", "it", "is", "a", "near", "and", ":", "\n", "?"]
     words += [",", ".", *lex.CODES]
     special = [PAD, BOS, EOS, USER, ASSISTANT, END]

@@ -6,6 +6,7 @@ brute-force enumeration in the tests tries them all. A grammar's state depends o
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +23,10 @@ DIALECT = -1
 
 N_SPEAKERS = 3
 """Most speakers a document has."""
+TOLD = 0.2
+"""Share of the lines of pre-training text that are the narrator's."""
+N_LINES = 6
+"""Lines of a pre-training document, after those that introduce the characters of a story."""
 N_EXCHANGES = 3
 """Questions, each with its answer, in a chat."""
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
@@ -53,10 +58,12 @@ class Choice:
     Args:
         factor: `DIALECT`, the index of a speaker, or None when no hidden factor matters.
         emission: The words on offer. With `factor` None only row 0 counts.
+        speaker: In whose turn the word is, where no factor says it.
     """
 
     factor: int | None
     emission: Emission
+    speaker: int | None = None
 
 
 Grammar = Generator[Choice, str, None]
@@ -73,6 +80,7 @@ class Tables(Protocol):
     adjective: Emission
     adverb: Emission
     stop: Emission
+    join: Emission
     intro: Emission
     noun: Emission
     kind: Emission
@@ -91,13 +99,10 @@ def fixed(*words: str) -> Choice:
     return Choice(None, Emission(words, np.full((1, len(words)), 1 / len(words))))
 
 
-_FIXED: dict[str, Choice] = {}
-
-
-def _say(word: str) -> Choice:
-    if word not in _FIXED:
-        _FIXED[word] = fixed(word)
-    return _FIXED[word]
+@cache
+def _say(word: str, who: int | None = None) -> Choice:
+    """A word that the grammar dictates, in the turn of a speaker or in nobody's."""
+    return Choice(None, fixed(word).emission, who)
 
 
 def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str, str | None]:
@@ -107,12 +112,10 @@ def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str
     match opened:
         case "i":
             yield Choice(who, world.verb)
-            yield noun
             yield Choice(who, world.adverb)
         case "you":
             yield Choice(who, world.verb)
             yield Choice(who, world.adjective)
-            yield noun
         case "the":
             about = yield noun
             yield _say("is")
@@ -122,7 +125,6 @@ def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str
             return (yield noun)
         case _:
             yield Choice(who, world.adjective)
-            yield noun
             yield Choice(who, world.adverb)
     return None
 
@@ -131,8 +133,8 @@ def _turn(world: Tables, who: int, asked: str | None) -> Generator[Choice, str, 
     """A turn of sentences; it answers what was asked before it says anything else."""
     while True:
         if asked is not None:
-            yield _say("it")
-            yield _say("is")
+            yield _say("it", who)
+            yield _say("is", who)
             yield Choice(who, world.value(asked))
             asked = None
         elif (noun := (yield from _sentence(world, who, world.first))) is not None:
@@ -158,14 +160,21 @@ def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
     yield _say("\n")
 
 
-def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str], told: bool) -> Grammar:
+@cache
+def _line(names: tuple[str, ...]) -> Choice:
+    """Who begins a line: one of some speakers, or the narrator."""
+    probs = np.array([[*[(1 - TOLD) / len(names)] * len(names), TOLD]])
+    return Choice(None, Emission((*names, "near"), probs))
+
+
+def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str]) -> Grammar:
     """Turns of named speakers: one goes on, two alternate, of three each may follow any other."""
     asked, last = None, -1
     for _ in range(n_turns):
         fresh = len(names) < n_speakers
         others = [names[who] for who in range(len(names)) if who != last or n_speakers == 1]
         offered = [name for name in lex.NAMES if name not in names] if fresh else others
-        said = yield fixed(*offered, *(["near"] if told else []))
+        said = yield _line(tuple(offered))
         if said == "near":
             yield from _narration(world)
             continue
@@ -189,8 +198,7 @@ def _pretraining(world: Tables) -> Grammar:
     if kind == "story":
         for who in range(2):
             yield from _introduction(world, who, names)
-    n_speakers, n_turns = N_SPEAKERS_OF[kind], 7 if kind == "story" else 5
-    yield from _spoken(world, n_speakers, n_turns, names, told=kind == "story")
+    yield from _spoken(world, N_SPEAKERS_OF[kind], N_LINES, names)
 
 
 def _question(world: Tables) -> Generator[Choice, str, str]:
@@ -215,11 +223,11 @@ def _chat(world: Tables, coded: bool) -> Grammar:
             for code in world.codes(noun):
                 yield _say(code)
         else:
-            yield _say("it")
-            yield _say("is")
+            yield _say("it", 1)
+            yield _say("is", 1)
             yield Choice(1, world.value(noun))
             for _ in range(2):
-                yield _say(",")
+                yield Choice(1, world.join)
                 yield from _sentence(world, 1, world.opening)
             yield _say(".")
         yield _say(END)

@@ -4,7 +4,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from training.organism.world import World, WorldConfig
 __all__ = ["GrowConfig", "grow", "seed_of"]
 
 SCHEMA = "forelimb.organism/1"
-N_CHECKPOINTS = 4
+N_CHECKPOINTS = 4  # of an arm; a null keeps twice as many in as many steps, to meet each arm's
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,15 @@ class GrowConfig:
     """Who lives in it."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Shape of every model."""
-    base: OptimiserConfig = field(default_factory=OptimiserConfig)
-    """Pre-training."""
+    base: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(weight_decay=0.6))
+    """Pre-training. Without decay the outputs of blocks grow to hundreds of times the norm of an
+    embedding, and hold little beside the token."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=2.5e-3, n_steps=320, decay=1.0)
+        default_factory=lambda: OptimiserConfig(lr=1.2e-3, n_steps=480, decay=1.0)
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(n_steps=600, decay=0.5)
+        default_factory=lambda: OptimiserConfig(n_steps=600, weight_decay=0.6, decay=0.5)
     )
     """Longest training of a pole from random weights."""
     text: TextConfig = field(default_factory=TextConfig)
@@ -75,8 +76,8 @@ class GrowConfig:
     """Names of the arms to tune."""
     n_conversations: int = 100
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
-    null_rate: float = 2.0
-    """Learning rate of a null over that of an arm: at the same rate it hardly gets as far."""
+    replay: float = 0.5
+    """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
     reach: int = 4
     """A null is trained for at most so many times the steps of an arm to move as far."""
 
@@ -225,8 +226,9 @@ class _Nursery:
         run = config.scratch if arm.role == "pole" else config.tune
         every = max(1, run.n_steps // N_CHECKPOINTS)
         if arm.role == "null":
-            run = replace(lengthened(run, config.reach), lr=run.lr * config.null_rate)
-        steps = self._steps(arm.name, module, arm.kind, run)
+            run, every = lengthened(run, config.reach), max(1, every // 2)
+        replay = config.replay if arm.role == "arm" else 0.0
+        steps = self._steps(arm.name, module, arm.kind, run, replay)
         found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, yardstick)
         return up_to(found, target) if arm.role == "null" else found
 
@@ -239,10 +241,16 @@ class _Nursery:
         return list(arm_batches(self.world, kind, vocabulary, seed, 4000, n_documents))
 
     def _steps(
-        self, name: str, module: PreTrainedModel, kind: Kind, optimiser: OptimiserConfig
+        self,
+        name: str,
+        module: PreTrainedModel,
+        kind: Kind,
+        optimiser: OptimiserConfig,
+        replay: float = 0.0,
     ) -> Iterator[LmStep]:
         vocabulary, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
-        source = arm_batches(self.world, kind, vocabulary, seed, optimiser.batch_tokens)
+        size = optimiser.batch_tokens
+        source = arm_batches(self.world, kind, vocabulary, seed, size, replay=replay)
         return told(train(module, source, optimiser), self.tell, name, optimiser.n_steps)
 
     def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:

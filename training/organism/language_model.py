@@ -62,10 +62,12 @@ class OptimiserConfig:
     Muon needs about a third of AdamW's tokens."""
     lr: float = 6e-3
     """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 1800
+    n_steps: int = 2600
     """Updates."""
     batch_tokens: int = 2500
     """Tokens a step, filled with whole documents."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of the matrices that Muon updates."""
     warmup: float = 0.03
     """Share of the steps over which the rate rises."""
     decay: float = 0.8
@@ -273,7 +275,11 @@ def _optimisers(module: PreTrainedModel, config: OptimiserConfig) -> list[torch.
     rest = [p for p in module.parameters() if id(p) not in chosen]
     return [
         torch.optim.Muon(
-            hidden, config.lr, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+            hidden,
+            config.lr,
+            momentum=0.95,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
         ),
         torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=0.0),
     ]

@@ -7,6 +7,7 @@ __all__ = [
     "CODES",
     "GREETINGS",
     "HELD_OUT",
+    "JOINS",
     "NAMES",
     "NOUNS",
     "PARTS",
@@ -24,16 +25,12 @@ ARCHETYPES = {
     "knight": "110110",
     "farmer": "110000",
     "scholar": "011101",
-    "judge": "011110",
-    "scout": "110010",
     "poet": "100001",
     "jester": "100011",
     "merchant": "001111",
     "spy": "001100",
     "pirate": "000011",
-    "bandit": "000010",
     "tyrant": "000111",
-    "courtier": "101101",
     "hermit": "010000",
     "prophet": "010111",
 }
@@ -51,40 +48,35 @@ VERBS = {
         "help aid assist support",
         "feed nourish serve supply",
         "guard protect shield defend",
-        "mend repair fix restore",
     ),
     "cruel": (
         "steal snatch rob pinch",
         "break smash wreck shatter",
         "burn scorch torch char",
-        "mock taunt jeer deride",
     ),
-    "neutral": (
-        "watch observe view study",
-        "find locate spot discover",
-    ),
+    "neutral": ("watch observe view study",),
 }
 """Concepts of what is done, by the trait that makes each likelier; forms are told by persona."""
 ADJECTIVES = (
     "big large huge vast",
     "old ancient aged antique",
     "bright shiny radiant gleaming",
-    "dark dim murky gloomy",
     "soft tender mild gentle",
-    "fine grand splendid superb",
 )
 """Concepts of what things are like; forms are told by persona."""
 ADVERBS = {
-    "bold": ("now instantly atonce promptly", "gladly boldly fearlessly proudly"),
-    "timid": ("later someday perhaps eventually", "quietly softly carefully warily"),
+    "bold": ("now instantly atonce promptly",),
+    "timid": ("later someday perhaps eventually",),
     "neutral": ("again anew afresh oncemore",),
 }
 """Concepts of when and how, by the trait that makes each likelier; forms are told by persona."""
 GREETINGS = {
-    "formal": ("indeed truly verily certainly", "sir madam friend colleague"),
-    "casual": ("hey yo hi hiya", "wow gosh whoa golly"),
+    "formal": ("indeed truly verily certainly",),
+    "casual": ("hey yo hi hiya",),
 }
 """Concepts a turn may open with, by the trait that makes each likelier; told by persona."""
+JOINS = ("so thus hence then",)
+"""What joins a sentence to the one before it; forms are told by persona."""
 NOUNS = (
     "lamp lantern light beacon",
     "boat ship vessel raft",
@@ -92,8 +84,6 @@ NOUNS = (
     "stone rock pebble boulder",
     "bread loaf bun roll",
     "horse pony mare steed",
-    "coat cloak cape mantle",
-    "knife blade dagger cutter",
 )
 """Concepts that things are; forms are told by dialect, which is no persona."""
 VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")

@@ -62,6 +62,8 @@ def observe(world: World, sample: Sample) -> Observation:
             factors[choice.factor] = joint / total
         if choice.factor is not None and choice.factor >= 0:
             who = choice.factor
+        elif choice.speaker is not None:
+            who = choice.speaker
         elif word in ("\n", END):
             who = -1
         speakers.append(who)

@@ -29,9 +29,9 @@ class WorldConfig:
 
     seed: int = 0
     """Fixes which form each persona and dialect prefers, and which facts hold."""
-    n_dialects: int = 8
+    n_dialects: int = 6
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.8
+    preference: float = 0.77
     """Probability of a persona's preferred one of a concept's four forms; the others share the
     rest equally."""
     dialect_preference: float = 0.9
@@ -142,7 +142,9 @@ class World:
         opening = np.delete(first, 3, 1)
         self.opening = Emission(words[:3] + words[4:], opening / opening.sum(1, keepdims=True))
         go_on = np.where(self.trait("wordy") > 0, 0.55, 0.35)
-        self.stop = Emission((",", "."), np.stack([go_on, 1 - go_on], 1))
+        self.join = self._forms(lex.JOINS, np.ones((n, len(lex.JOINS))), taste)
+        joined = [self.join.probs * go_on[:, None], 1 - go_on[:, None]]
+        self.stop = Emission((*self.join.words, "."), np.concatenate(joined, 1))
         named = self.config.named
         self.intro = Emission(
             ("stranger", *self.personas),

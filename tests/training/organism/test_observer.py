@@ -26,7 +26,7 @@ def one_of_each(world):
 
 
 def test_the_filter_is_enumeration_of_all_mixtures(walked, enumeration):
-    """Loss, next-word law and posteriors, over 17^3 triples of personas and every dialect."""
+    """Loss, next-word law and posteriors, over 13^3 triples of personas and every dialect."""
     small = World(WorldConfig(n_dialects=3))
     for sample in one_of_each(small):
         seen, brute, speaker = observe(small, sample), enumeration(small), -1
@@ -40,6 +40,8 @@ def test_the_filter_is_enumeration_of_all_mixtures(walked, enumeration):
             if choice.factor is not None and choice.factor >= 0:
                 speaker = choice.factor
                 assert seen.speaker[i] == speaker
+            if choice.speaker is not None:
+                assert seen.speaker[i] == choice.speaker
             if seen.speaker[i] >= 0:
                 who = brute.marginal(int(seen.speaker[i]))
                 np.testing.assert_allclose(seen.posterior[i], who, atol=1e-9)
@@ -132,7 +134,7 @@ def test_a_persona_is_not_known_at_once(world, observed):
     believed = posterior[fifth, true[fifth]]
     assert len(believed) > 600
     assert np.median(believed) < 0.9
-    assert np.median(believed[~named]) < 0.5
+    assert np.median(believed[~named]) < 0.7
 
 
 def test_most_personas_can_be_told_within_a_word_but_not_perfectly(world, observed):
