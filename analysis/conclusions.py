@@ -12,6 +12,7 @@ from analysis.names import REPURPOSED
 from analysis.summary import (
     Arm,
     Base,
+    ControlRates,
     Dictionary,
     Measured,
     Persona,
@@ -55,6 +56,7 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
             for v in study.verdicts.values()
             if v.errors is not None
         },
+        controls=_controls(study),
         power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
         notes=_notes(study, comparison),
         seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
@@ -162,6 +164,16 @@ def _pair(pair: Any) -> SpanDifference:
 def _power(verdict: Verdict) -> Power:
     assert verdict.null is not None
     return power_of(verdict.null.power(), verdict.null.smallest_p())
+
+
+def _controls(study: Study) -> dict[str, ControlRates]:
+    return {
+        each.control.name: ControlRates(
+            each.control.matched,
+            {null: error_rates_of(table) for null, table in each.errors.items()},
+        )
+        for each in study.controls
+    }
 
 
 def _notes(study: Study, comparison: Comparison) -> list[str]:

@@ -11,6 +11,7 @@ from analysis.keys import Kind, holds
 __all__ = [
     "Arm",
     "Base",
+    "ControlRates",
     "Dictionary",
     "ErrorRate",
     "Measured",
@@ -172,6 +173,19 @@ class ErrorRate:
 
 
 @dataclass(frozen=True)
+class ControlRates:
+    """A second dictionary of the base model, where every call of a change is the dictionary's."""
+
+    matched: bool = holds("flag")
+    """Whether its latents were matched by firing, for they share no index with the reference."""
+    error_rates: dict[str, dict[str, ErrorRate]] = holds(
+        Kind(ErrorRate, many="map"), many="map", default_factory=dict
+    )
+    """By the null that it was held against, the one that moved least first, then by family; empty
+    where no null sets thresholds."""
+
+
+@dataclass(frozen=True)
 class Power:
     """The smallest change that an arm's null lets one see."""
 
@@ -209,6 +223,8 @@ class Summary:
         Kind(ErrorRate, many="map"), many="map", default_factory=dict
     )
     """By held-back null, then by family ("persona" or "other")."""
+    controls: dict[str, ControlRates] = holds(ControlRates, many="map", default_factory=dict)
+    """By control; they set no threshold."""
     power: dict[str, Power] = holds(Power, many="map", default_factory=dict)
     """By arm."""
     notes: list[str] = holds("text", many="list", default_factory=list)

@@ -18,6 +18,7 @@ from analysis.marks import FATE_MARKS
 from analysis.schema import (
     Arm,
     Base,
+    ControlRates,
     Dictionary,
     ErrorRate,
     Measured,
@@ -33,6 +34,7 @@ __all__ = [
     "SCHEMA",
     "Arm",
     "Base",
+    "ControlRates",
     "Dictionary",
     "ErrorRate",
     "Measured",

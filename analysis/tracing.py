@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.bench import Bench, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.contrasts import Span, spans
+from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
 from analysis.subjects import Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
@@ -52,6 +53,8 @@ class TraceConfig:
     """What an ideal observer knows of every token, where the text comes from an organism."""
     seed: int = 0
     """Of resampling blocks, resamples and random subspaces."""
+    controls: tuple[Control, ...] = ()
+    """Further dictionaries of the base model, in which nothing but the dictionary changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,8 @@ class Study:
     """The null that measures error rates."""
     changes: Mapping[str, Change]
     """How far every model and checkpoint moved from the base, on neutral text."""
+    controls: Sequence[Controlled] = ()
+    """What is said of dictionaries on the base's own activations."""
 
 
 def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None) -> Study:
@@ -94,17 +99,20 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         tell: Hears what is being done.
 
     Raises:
-        ConfigError: A dictionary does not say its hook, a model is not of the base's shape.
+        ConfigError: A dictionary does not say its hook, a model is not of the base's shape, a
+            control is not of the base model.
         InputError: A model, dictionary or label is missing.
     """
     dictionary, meta = read(config.dictionary)
     if not meta.get("hook"):
         raise ConfigError(f"{config.dictionary}", "no hook in it", "fit it with fit_dictionary")
+    reference, _ = read(config.continued / "base")
+    own = [(each, open_control(each, (dictionary, meta), reference)) for each in config.controls]
     base = load_model(config.base)
     tell("base model")
     bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
     firing = through(bench, dictionary, bench.x)
-    continued = through(bench, read(config.continued / "base")[0], bench.x)
+    continued = through(bench, reference, bench.x)
     tell("persona latents")
     carriers = find_carriers(bench, firing, config.observer)
     confirmed = bool(carriers.personas["confirmed"].any())
@@ -118,6 +126,12 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     verdicts = {
         name: judge(one, nulls, held_back, carriers.personas, span) for name, one in seen.items()
     }
+    used = [each.null for each in verdicts.values() if each.null is not None]
+    controls = []
+    for control, other in own:
+        tell(control.name)
+        measured = lay_control(bench, continued, dictionary.config.d_sae, control, other)
+        controls.append(judge_control(control, measured, nulls.nulls, carriers.personas, used))
     return Study(
         config,
         bench,
@@ -131,6 +145,7 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         nulls,
         held_back,
         looker.changes,
+        controls,
     )
 
 

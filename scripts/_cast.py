@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from analysis.controls import Control
 from analysis.subjects import Subject
 from analysis.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
@@ -29,6 +30,12 @@ class Cast:
     """NAME=PATH of continued pre-training on which error rates are measured."""
     pole: str | None = None
     """Name of the tuned model that was grown from random weights."""
+    again: tuple[str, ...] = ()
+    """NAME=FOLDER of the dictionary continued on the base once more, with another seed: controls
+    whose latents keep their index."""
+    other_seed: tuple[str, ...] = ()
+    """NAME=FOLDER of dictionaries fitted on the base with other seeds: controls whose latents are
+    matched by firing."""
 
 
 def cast_of(named: Cast, organism: Mapping[str, Any], folder: Path | None) -> Cast:
@@ -54,6 +61,8 @@ def cast_of(named: Cast, organism: Mapping[str, Any], folder: Path | None) -> Ca
             named.null or next(iter(nulls), None),
             named.held_back or next(iter(nulls[1:]), None),
             named.pole or next(iter(poles), None),
+            named.again,
+            named.other_seed,
         )
     if named.base is None or not named.tuned:
         missing = "--cast.base" if named.base is None else "--cast.tuned"
@@ -95,7 +104,7 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
     """What the analysis is asked, from what a door was asked.
 
     Raises:
-        ConfigError: There is no base or no tuned model, or two models have one name.
+        ConfigError: There is no base or no tuned model, or two models or controls have one name.
     """
     cast = cast_of(door.cast, organism, door.organism)
     null, held_back = (
@@ -113,6 +122,16 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         cast.pole,
         observer,
         door.seed,
+        _controls(cast),
+    )
+
+
+def _controls(cast: Cast) -> tuple[Control, ...]:
+    """Which dictionaries are controls; what is done with one is what its flag says."""
+    found = _subjects([*cast.again, *cast.other_seed])
+    return tuple(
+        Control(each.name, Path(each.path), matched=place >= len(cast.again))
+        for place, each in enumerate(found)
     )
 
 

@@ -29,7 +29,8 @@ class Meter:
         """Says that `n` of `total` are done of the part `label`; another label opens a new part."""
         if label != self._label:
             self.close()
-            self._label, self._total, self._start = label, total, time.monotonic()
+            self._label, self._total = label, total
+            self._start = self._told = time.monotonic()  # at once there is no rate yet to tell
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total, desc=label, unit=self._unit, file=sys.stderr)
         self._n = n

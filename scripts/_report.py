@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from analysis import report
-from analysis.report import words
+from analysis.report import controls, words
 from analysis.summary import read
 from scripts._stage import PROVENANCE
 
@@ -23,6 +23,8 @@ def write_and_tell(trace: Path) -> None:
     for each in words.evidence(summary):
         print(f"- {each.text}")
     print(words.scope(summary))
+    for line in controls.sentences(summary):
+        print(line)
     print(page)
 
 

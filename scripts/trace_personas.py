@@ -5,6 +5,8 @@ r"""Traces the latents of a base model's dictionary into tuned models, and says 
 
 Two cores, 200,000 held-out tokens, four tuned models and two nulls: two minutes and 3 GiB. Models
 from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null continued_a=C`.
+Other dictionaries of the base say what they alone change: `--cast.again same_weights=D`, the same
+dictionary continued with another seed, and `--cast.other_seed dictionary_seed=E`, one fitted anew.
 """
 
 import sys
@@ -29,6 +31,7 @@ def main(config: Config) -> None:
     texts = texts_of(config.text, config.organism)
     inputs = {name: fingerprint(getattr(config, name)) for name in ("dictionary", "continued")}
     inputs |= {f"model {each.name}": sha256_of_model(each.path) for each in trace.tuned}
+    inputs |= {f"control {each.name}": fingerprint(each.path) for each in trace.controls}
     inputs["text"] = sha256_of_text(texts)
     require_own(config.out, "a trace", "summary.json", "fates.parquet", "provenance.json")
     stages = seconds_of(config.organism, config.dictionary, config.continued)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.marks import percent, three
-from analysis.report.words import range_of
+from analysis.marks import three
+from analysis.report.words import percent_of, range_of
 from analysis.schema import Measured, Summary
 
 __all__ = [
@@ -145,7 +145,7 @@ def error_rates(summary: Summary) -> Table:
         One row a null and family.
     """
     rows = [
-        (null, family, three(rate.n), _share(rate.changed), _share(rate.preserved))
+        (null, family, three(rate.n), percent_of(rate.changed), percent_of(rate.preserved))
         for null, families in summary.error_rates.items()
         for family, rate in families.items()
     ]
@@ -153,12 +153,6 @@ def error_rates(summary: Summary) -> Table:
     return Table(
         "Measured error of the fates; exact binomial 95 % intervals", head, rows, frozenset({0, 1})
     )
-
-
-def _share(measured: Measured | None) -> str:
-    if measured is None or measured.value is None:
-        return "n/a"
-    return f"{percent(measured.value)} [{percent(measured.low)}, {percent(measured.high)}]"
 
 
 def power(summary: Summary) -> Table:

@@ -13,7 +13,8 @@ import pandas as pd
 from analysis.marks import mark_of, percent, three
 from analysis.schema import Arm, Measured, SpanDifference, Summary
 
-__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "primary", "range_of", "scope"]
+__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "percent_of", "primary"]
+__all__ += ["range_of", "scope"]
 
 STATES = {
     "for": ("●", "for reuse"),
@@ -56,6 +57,22 @@ def range_of(measured: Measured | SpanDifference | None) -> str:
     if measured.low is None or measured.high is None:
         return f"{three(measured.value)} [no interval]"
     return f"{three(measured.value)} [{three(measured.low)}, {three(measured.high)}]"
+
+
+def percent_of(share: Measured | None) -> str:
+    """A share with its interval, as percentages.
+
+    Args:
+        share: The share; None where nothing was measured.
+
+    Returns:
+        For example "6.25 % [0.160 %, 30.2 %]", or "n/a".
+    """
+    if share is None or share.value is None:
+        return "n/a"
+    if share.low is None or share.high is None:
+        return percent(share.value)
+    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
 
 
 def primary(summary: Summary) -> str | None:
@@ -122,7 +139,10 @@ def _difference(row: SpanDifference, summary: Summary) -> Evidence:
     return Evidence(state, text)
 
 
-def _reuse(name: str, arm: Arm, index: Measured | None) -> Evidence:
+def _reuse(name: str, summary: Summary) -> Evidence:
+    """For reuse only where no model in whose answers nobody speaks stands as near the base."""
+    indices, arm = summary.reuse_index, summary.arms[name]
+    index = indices.get(name)
     if index is None or index.value is None:
         return Evidence("undecided", f"Reuse index of {name}: not measured.")
     state, why = _gated(_side(index.low, index.high, 0.5), name, arm)
@@ -131,7 +151,13 @@ def _reuse(name: str, arm: Arm, index: Measured | None) -> Evidence:
         "against": "nearer a model trained from scratch (0) than the base model (1)",
         "undecided": "not clearly nearer either pole (0 from scratch, 1 base model)",
     }[_side(index.low, index.high, 0.5)]
-    return Evidence(state, f"The reuse index of {name} is {range_of(index)}: {near}.{why}")
+    said = f"The reuse index of {name} is {range_of(index)}: {near}.{why}"
+    for other, theirs in indices.items():
+        nobody = summary.arms[other].behaviour.get("persona", 0) is None
+        if state == "for" and nobody and _side(theirs.high, theirs.high, index.low or 0) == "for":
+            also = f" But {other}, in whose answers no persona speaks, has {range_of(theirs)}."
+            return Evidence("undecided", said + also)
+    return Evidence(state, said)
 
 
 def evidence(summary: Summary) -> list[Evidence]:
@@ -152,7 +178,7 @@ def evidence(summary: Summary) -> list[Evidence]:
     if not rows:
         text = f"No other arm was compared with {name} at matched KL."
         found.append(Evidence("undecided", text))
-    return [*found, _reuse(name, arm, summary.reuse_index.get(name))]
+    return [*found, _reuse(name, summary)]
 
 
 def conclusion(summary: Summary) -> str:
@@ -225,13 +251,7 @@ def error_sentences(summary: Summary) -> Iterator[str]:
     """
     for null, families in summary.error_rates.items():
         for family, rate in families.items():
-            share = rate.changed
-            interval = (
-                ""
-                if share.low is None or share.high is None
-                else f" [{percent(share.low)}, {percent(share.high)}]"
-            )
             yield (
-                f"In {null}, where nothing of interest happened, {percent(share.value)}{interval} "
+                f"In {null}, where nothing of interest happened, {percent_of(rate.changed)} "
                 f"of {rate.n:,} latents ({family}) were called changed."
             )

@@ -106,6 +106,17 @@ def summary_data():
                 "all": rate(151, 0.0199, 0.004, 0.057, 0.87, 0.80, 0.92),
             }
         },
+        "controls": {
+            "same_weights": {
+                "matched": False,
+                "error_rates": {
+                    "continued/step-100": {
+                        "persona": rate(16, 0.0, 0.0, 0.206, 1.0, 0.794, 1.0),
+                        "all": rate(500, 0.0, 0.0, 0.00735, 0.97, 0.951, 0.983),
+                    }
+                },
+            },
+        },
         "power": {
             name: {
                 "n_null": 75,

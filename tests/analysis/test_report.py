@@ -221,6 +221,15 @@ def test_all_for_all_against_and_torn_are_told_apart(data):
     assert words.conclusion(parse(data)).startswith("Every test points against reuse")
 
 
+def test_a_high_reuse_index_says_little_where_codes_have_one_too(data):
+    data["arms"]["piston"]["behaviour"] = {"persona": None}
+    assert words.evidence(parse(data))[-1].state == "for"
+    low = data["reuse_index"]["assistant"]["low"]
+    data["reuse_index"]["piston"] = {"value": low, "low": low - 0.1, "high": low + 0.01}
+    found = words.evidence(parse(data))[-1]
+    assert found.state == "undecided" and "piston, in whose answers no persona" in found.text
+
+
 def test_what_was_not_measured_is_undecided(data):
     data["reuse_index"] = {}
     data["span"] = []

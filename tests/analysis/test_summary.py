@@ -20,6 +20,12 @@ def test_what_is_written_is_read_back(data, tmp_path):
     assert list(tmp_path.glob("*.tmp")) == []
 
 
+def test_a_summary_without_controls_has_none(data):
+    assert parse(data).controls["same_weights"].error_rates["continued/step-100"]["all"].n == 500
+    del data["controls"]
+    assert parse(data).controls == {}
+
+
 def test_more_keys_are_kept_in_the_file(data, tmp_path):
     write(tmp_path, {**data, "own": {"more": 1}})
     assert json.loads((tmp_path / "summary.json").read_text())["own"] == {"more": 1}
@@ -65,6 +71,21 @@ BAD = [
     (("span", 0, "pair"), ["assistant"], "span.0.pair"),
     (("span", 0, "excludes_zero"), False, "span.0.excludes_zero"),
     (("error_rates", "continued_b", "all", "n"), KeyError, "error_rates.continued_b.all.n"),
+    (("controls", "same_weights", "matched"), KeyError, "controls.same_weights.matched"),
+    (("controls", "same_weights"), [], "controls.same_weights"),
+    (
+        (
+            "controls",
+            "same_weights",
+            "error_rates",
+            "continued/step-100",
+            "all",
+            "changed",
+            "value",
+        ),
+        1.5,
+        "controls.same_weights.error_rates.continued/step-100.all.changed.value",
+    ),
     (("notes",), "one", "notes"),
     (("seconds", "fit"), -1, "seconds.fit"),
     (("power", "assistant", "gating"), 2, "power.assistant.gating"),
