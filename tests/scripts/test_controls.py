@@ -66,8 +66,9 @@ def test_controls_are_judged_written_and_told(tiny_trace, controls, opened, tmp_
     for name, each in found.items():
         assert used <= set(each.error_rates)
         least = next(iter(each.error_rates.values()))["all"]
-        assert least.n > 30
-        assert f"{name}: {round(least.changed.value * least.n)} of {least.n} latents" in said
+        share = least.changed.value
+        assert share is not None and least.n > 30
+        assert f"{name}: {round(share * least.n)} of {least.n} latents" in said
     assert found["by_index"].error_rates != found["dictionary_seed"].error_rates
     assert plain.controls == {}
     assert read(tmp_path / "trace").arms == plain.arms, "controls set no threshold"
