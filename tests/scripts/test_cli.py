@@ -195,3 +195,12 @@ def test_progress_on_a_terminal_is_a_bar_on_stderr(monkeypatch, capsys):
 
 def test_the_codes_of_the_errors_are_all_there():
     assert {each.exit_code for each in ForelimbError.__subclasses__()} < set(exit_codes())
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "10000"), ("7", "7")])
+def test_doors_let_waiting_threads_spin_briefly_unless_told_otherwise(given, kept):
+    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    env |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    code = "import os, sys, scripts; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert out.stdout.split() == [kept, "False"]
