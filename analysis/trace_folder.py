@@ -66,8 +66,9 @@ def _table(path: Path, parts: list[pd.DataFrame]) -> None:
 
 
 def _examples(study: Study) -> list[pd.DataFrame]:
-    """Snippets of every persona latent, and of novel ones, in every tuned model."""
-    best = study.carriers.best().drop_duplicates("latent")
+    """Snippets in each model of confirmed persona latents, and of the best of every persona."""
+    confirmed = study.carriers.personas.query("confirmed").sort_values("auroc", ascending=False)
+    best = pd.concat([confirmed, study.carriers.best()]).drop_duplicates("latent")
     carried = dict(zip(best["latent"].astype(int), best["persona"].astype(str), strict=True))
     table, counted = study.bench.text.table, study.bench.counted
     table = table.assign(is_outlier=~counted & ~table["is_special"].to_numpy(bool))

@@ -3,5 +3,5 @@
 import os
 
 # Read by torch's OpenMP when it loads. By default a thread that waits for another spins for
-# milliseconds; where anything else wants the core, a step then takes twenty times as long.
+# milliseconds; where anything else wants the core, a step then takes tens of times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")

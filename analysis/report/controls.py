@@ -31,7 +31,10 @@ def _said(control: ControlRates) -> str:
         return "not judged, for no null sets thresholds"
     said = "; ".join(judged)
     if control.matched:
-        said += "; those called changed are unstable across dictionary seeds"
+        said += (
+            "; those called changed are unstable across dictionary seeds, and the undetermined "
+            "not shown to be stable"
+        )
     return said
 
 
@@ -76,6 +79,7 @@ def table(summary: Summary) -> Table:
         for name, control in summary.controls.items()
         for null, families in control.error_rates.items()
         for family, rate in families.items()
+        if rate.n
     ]
     head = (
         "control",

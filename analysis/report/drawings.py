@@ -80,6 +80,11 @@ def _poles(trace: TraceFolder) -> Iterator[Drawing]:
         lambda width: figures.poles(summary, width),
         drawn.poles_table(summary),
     )
+    shares = [arm.in_span_share for arm in summary.arms.values()]
+    if not any(
+        each and each.value is not None for each in (*shares, *summary.reuse_index.values())
+    ):
+        return
     caption = (
         "The same two numbers against mean KL(base, tuned) of next-token predictions on neutral "
         f"text, in nats a token, on a log scale; n = {len(summary.arms)} tuned models, those "

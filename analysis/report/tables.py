@@ -148,6 +148,7 @@ def error_rates(summary: Summary) -> Table:
         (null, family, three(rate.n), percent_of(rate.changed), percent_of(rate.preserved))
         for null, families in summary.error_rates.items()
         for family, rate in families.items()
+        if rate.n
     ]
     head = ("held-back null", "latents", "n", "called changed (false)", "called preserved (right)")
     return Table(
@@ -183,7 +184,10 @@ def power(summary: Summary) -> Table:
         "null latents a bin",
         "smallest p",
     )
-    caption = "A change can be called only beyond these; anything smaller stays undetermined"
+    caption = (
+        "Power in the least sensitive bin of firing rates: there a change can be called only beyond"
+        " these. Each latent's own limits are on its card"
+    )
     return Table(caption, head, rows)
 
 

@@ -5,7 +5,7 @@ was not measured says so. Nothing here looks at anything but the summary and the
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -52,11 +52,17 @@ def range_of(measured: Measured | SpanDifference | None) -> str:
     Returns:
         For example "0.440 [0.400, 0.480]", or "n/a".
     """
+    return _with_interval(measured, three)
+
+
+def _with_interval(
+    measured: Measured | SpanDifference | None, shown: Callable[[float | None], str]
+) -> str:
     if measured is None or measured.value is None:
         return "n/a"
     if measured.low is None or measured.high is None:
-        return f"{three(measured.value)} [no interval]"
-    return f"{three(measured.value)} [{three(measured.low)}, {three(measured.high)}]"
+        return f"{shown(measured.value)} [no interval]"
+    return f"{shown(measured.value)} [{shown(measured.low)}, {shown(measured.high)}]"
 
 
 def percent_of(share: Measured | None) -> str:
@@ -68,11 +74,7 @@ def percent_of(share: Measured | None) -> str:
     Returns:
         For example "6.25 % [0.160 %, 30.2 %]", or "n/a".
     """
-    if share is None or share.value is None:
-        return "n/a"
-    if share.low is None or share.high is None:
-        return percent(share.value)
-    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
+    return _with_interval(share, percent)
 
 
 def primary(summary: Summary) -> str | None:
@@ -154,10 +156,15 @@ def _reuse(name: str, summary: Summary) -> Evidence:
     said = f"The reuse index of {name} is {range_of(index)}: {near}.{why}"
     for other, theirs in indices.items():
         nobody = summary.arms[other].behaviour.get("persona", 0) is None
-        if state == "for" and nobody and _side(theirs.high, theirs.high, index.low or 0) == "for":
+        if state == "for" and nobody and _reaches(theirs, index):
             also = f" But {other}, in whose answers no persona speaks, has {range_of(theirs)}."
             return Evidence("undecided", said + also)
     return Evidence(state, said)
+
+
+def _reaches(one: Measured, other: Measured) -> bool:
+    """Whether the interval of one reaches that of another from below, or lies above it."""
+    return one.high is not None and other.low is not None and one.high >= other.low
 
 
 def evidence(summary: Summary) -> list[Evidence]:
@@ -251,6 +258,8 @@ def error_sentences(summary: Summary) -> Iterator[str]:
     """
     for null, families in summary.error_rates.items():
         for family, rate in families.items():
+            if not rate.n:
+                continue
             yield (
                 f"In {null}, where nothing of interest happened, {percent_of(rate.changed)} "
                 f"of {rate.n:,} latents ({family}) were called changed."

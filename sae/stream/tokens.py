@@ -284,9 +284,10 @@ def _readable(unique: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[st
     pieces = tokenizer.convert_ids_to_tokens(unique.tolist())
     alone = [tokenizer.decode([i]) for i in unique.tolist()]
     twice = [tokenizer.decode([i, i]) for i in unique.tolist()]
+    whole = set(tokenizer.all_special_ids)  # their spaces are the decoder's, not the text's
     shown: list[str] = []
-    for piece, one, two in zip(pieces, alone, twice, strict=True):
+    for i, piece, one, two in zip(unique.tolist(), pieces, alone, twice, strict=True):
         inside = str(two).removeprefix(str(one))  # a decoder may eat the space at the very front
-        plain = one == piece or not inside or "\ufffd" in inside
+        plain = i in whole or not inside or "\ufffd" in inside
         shown.append(piece if plain else inside)
     return shown

@@ -57,9 +57,11 @@ class GrowConfig:
     """Who lives in it."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Shape of every model."""
-    base: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(weight_decay=0.6))
-    """Pre-training. Without decay the outputs of blocks grow to hundreds of times the norm of an
-    embedding, and hold little beside the token."""
+    base: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(n_steps=2600, weight_decay=0.6)
+    )
+    """Pre-training. Without decay the residual stream grows to hundreds of times the norm of an
+    embedding."""
     tune: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(lr=1.2e-3, n_steps=480, decay=1.0)
     )

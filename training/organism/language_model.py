@@ -62,12 +62,12 @@ class OptimiserConfig:
     Muon needs about a third of AdamW's tokens."""
     lr: float = 6e-3
     """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 2600
+    n_steps: int = 1800
     """Updates."""
     batch_tokens: int = 2500
     """Tokens a step, filled with whole documents."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of the matrices that Muon updates."""
+    """Decoupled weight decay of the matrices that Muon updates; AdamW has none."""
     warmup: float = 0.03
     """Share of the steps over which the rate rises."""
     decay: float = 0.8

@@ -38,8 +38,8 @@ def test_roles_come_from_the_chat_template(tiny_tokenizer):
     table = text.table
     assert list(table.columns) == COLUMNS
     assert table["token"].tolist() == [
-        *("<bos>", "<|user|>", "a", "ship", "<|end|>"),
-        *("<|assistant|>", "gold", ",", "a", "ship", "<|end|>"),
+        *("<bos>", "<|user|>", " a", " ship", "<|end|>"),
+        *("<|assistant|>", " gold", " ,", " a", " ship", "<|end|>"),
     ]
     template = "template"
     assert table["role"].tolist() == [

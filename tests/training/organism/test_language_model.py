@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sae.errors import ConfigError, NumericalError
+from training.organism import language_model
 from training.organism.arms import arm_batches
 from training.organism.corpus import Kind, ids, samples, tokenizer
 from training.organism.grammar import N_EXCHANGES
@@ -184,3 +185,32 @@ def test_who_is_told_hears_of_every_step(world, words):
     assert [(name, n, step.step) for name, n, step in heard] == [
         ("base", 12, i) for i in range(1, 13)
     ]
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.5])
+def test_replay_strews_pretraining_documents_among_chats(world, words, replay):
+    """A document of pre-training text has no user in it."""
+    vocabulary = words.get_vocab()
+    made = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, replay))
+    again = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, replay))
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(made, again, strict=True))
+    plain = [not (row == vocabulary["<|user|>"]).any() for batch in made for row in batch.ids]
+    assert len(plain) == 400
+    # 400 draws at one half have a standard deviation of 0.025
+    assert np.mean(plain) == pytest.approx(replay, abs=0.1 * (replay > 0))
+
+
+def test_decay_shrinks_the_matrices_of_blocks_and_nothing_else(words):
+    """Where no gradient flows a step of rate r and decay d leaves 1 - r d of a matrix."""
+    module = new_model(SHAPE, words, 0)
+    ends = [p for n, p in module.named_parameters() if "layers" not in n or p.ndim == 1]
+    blocks = [p for n, p in module.named_parameters() if "layers" in n and p.ndim == 2]
+    before = [[p.detach().clone() for p in group] for group in (ends, blocks)]
+    muon, rest = language_model._optimisers(module, OptimiserConfig(lr=0.1, weight_decay=0.5))
+    for p in (*ends, *blocks):
+        p.grad = torch.zeros_like(p)
+    muon.step()
+    rest.step()
+    assert all(torch.equal(old, new) for old, new in zip(before[0], ends, strict=True))
+    for old, new in zip(before[1], blocks, strict=True):
+        torch.testing.assert_close(new, 0.95 * old)
