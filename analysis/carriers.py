@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from jaxtyping import Bool
+from scipy import sparse
 
 from analysis.bench import Bench
 from analysis.personas import (
@@ -46,6 +48,10 @@ class Carriers:
 def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) -> Carriers:
     """Selects persona latents on the select split, and confirms them on the confirm split.
 
+    Both on documents in which no assistant speaks, where there are labelled ones in both splits:
+    a base model is not at home in a chat template that it never saw, and what it fails to read
+    there says nothing of the features it has.
+
     Args:
         bench: Tokens and base residuals.
         firing: The base dictionary on the base model.
@@ -54,8 +60,10 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
     Raises:
         InputError: No labelled tokens in a split, or the observer read other documents.
     """
-    personas = select_personas(firing.z, bench.tokens, MATCHED)
-    labelled = comparable_tokens(bench.tokens)
+    home = _home(bench.tokens)
+    own = bench.tokens.loc[home].reset_index(drop=True)
+    personas = select_personas(sparse.csr_array(firing.z[np.flatnonzero(home)]), own, MATCHED)
+    labelled = comparable_tokens(bench.tokens) & home
     fit, held = (labelled & bench.in_split(split) for split in ("select", "confirm"))
     labels = bench.tokens["persona"].to_numpy(object)
     scores = probe(bench.x[fit], labels[fit], bench.x[held])
@@ -65,6 +73,14 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
     if observer is not None:
         ideal = score_columns(_posterior(observer, tokens), tokens, MATCHED)
     return Carriers(personas, found, ideal)
+
+
+def _home(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+    """Tokens of documents in which no assistant speaks; all, where a split has none labelled."""
+    talks = tokens["role"].eq("assistant").groupby(tokens["doc"], sort=False).transform("any")
+    home = ~talks.to_numpy(bool)
+    labelled = [(home & comparable_tokens(tokens, split=s)).any() for s in ("select", "confirm")]
+    return home if all(labelled) else np.ones(len(tokens), bool)
 
 
 def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:
