@@ -129,8 +129,8 @@ def _personas(trace: TraceFolder) -> Iterator[Drawing]:
         title = f"How well single latents tell {len(said)} personas apart"
     caption = (
         "AUROC for “the speaker is this persona” among tokens matched on token, context and "
-        "position, on documents on which nothing was chosen and in which no assistant speaks (where "
-        "labelled text has such); chance is 0.5 (dashed). "
+        "position, on documents on which nothing was chosen and in which no assistant "
+        "speaks (where labelled text has such); chance is 0.5 (dashed). "
         f"n = {len(summary.personas)} personas; {BOOTSTRAP}; a latent is confirmed at q ≤ 0.05 "
         "(Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
         "on the same activations; the ideal observer knows how the text was made."
