@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool
 from scipy import sparse
 
-from analysis.bench import Bench
+from analysis.bench import Bench, in_chats
+from analysis.intervals import MIN_DOCUMENTS
 from analysis.personas import (
     SelectConfig,
     comparable_tokens,
@@ -48,9 +49,9 @@ class Carriers:
 def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) -> Carriers:
     """Selects persona latents on the select split, and confirms them on the confirm split.
 
-    Both on documents in which no assistant speaks, where there are labelled ones in both splits:
-    a base model is not at home in a chat template that it never saw, and what it fails to read
-    there says nothing of the features it has.
+    Both on documents in which no assistant speaks, where these hold every persona: a base model is
+    not at home in a chat template that it never saw, and what it fails to read there says nothing
+    of the features it has.
 
     Args:
         bench: Tokens and base residuals.
@@ -76,11 +77,19 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
 
 
 def _home(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    """Tokens of documents in which no assistant speaks; all, where a split has none labelled."""
-    talks = tokens["role"].eq("assistant").groupby(tokens["doc"], sort=False).transform("any")
-    home = ~talks.to_numpy(bool)
-    labelled = [(home & comparable_tokens(tokens, split=s)).any() for s in ("select", "confirm")]
-    return home if all(labelled) else np.ones(len(tokens), bool)
+    """Tokens of documents in which no assistant speaks; all, where that would lose a persona.
+
+    A persona is lost to a split that has it in chats only. Fewer than 8 labelled documents, too few
+    to confirm on, are not enough either.
+    """
+    home = ~in_chats(tokens)
+    for split in ("select", "confirm"):
+        labelled = comparable_tokens(tokens, split=split)
+        kept = tokens.loc[labelled & home]
+        lost = set(tokens.loc[labelled, "persona"]) - set(kept["persona"])
+        if lost or kept["doc"].nunique() < MIN_DOCUMENTS:
+            return np.ones(len(tokens), bool)
+    return home
 
 
 def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.bench import Bench, lay_bench, through
+from analysis.bench import Bench, in_chats, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
@@ -155,10 +155,9 @@ def neutral_text(text: TokenizedText) -> TokenizedText:
     Those of the select split in which no assistant speaks, at most 128; where there are none, those
     in which one does.
     """
-    table = text.table
-    talks = table["role"].eq("assistant").groupby(table["doc"], sort=False).any()
-    select = table["split"].eq("select").groupby(table["doc"], sort=False).any()
-    talks, select = talks.to_numpy(bool), select.to_numpy(bool)
+    first = text.starts[:-1]
+    talks = in_chats(text.table)[first]
+    select = text.table["split"].eq("select").to_numpy(bool)[first]
     keep = (select & ~talks) if (select & ~talks).any() else select.copy()
     keep &= keep.cumsum() <= NEUTRAL_DOCUMENTS
     return text.select(keep)

@@ -130,7 +130,7 @@ def _personas(trace: TraceFolder) -> Iterator[Drawing]:
     caption = (
         "AUROC for “the speaker is this persona” among tokens matched on token, context and "
         "position, on documents on which nothing was chosen and in which no assistant "
-        "speaks (where labelled text has such); chance is 0.5 (dashed). "
+        "speaks (unless that would lose a persona); chance is 0.5 (dashed). "
         f"n = {len(summary.personas)} personas; {BOOTSTRAP}; a latent is confirmed at q ≤ 0.05 "
         "(Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
         "on the same activations; the ideal observer knows how the text was made."

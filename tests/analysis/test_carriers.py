@@ -1,36 +1,94 @@
 """Persona latents are looked for where the base model is at home."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
+from scipy import sparse
 
-from analysis.carriers import _home
+from analysis.bench import Bench, lay_bench
+from analysis.carriers import find_carriers
+from analysis.intervals import assign_blocks, resample_weights
+from analysis.traces import Firing
+from sae.stream.activations import HookPoint
+from sae.stream.tokens import tokenize
+
+PERSONAS = ("sage", "pirate")
+N_TOKENS = 40
+IN_PROSE, IN_CHATS = (0, 1), (2, 3)
 
 
-def table(*documents: tuple[str, tuple[str, ...], str]) -> pd.DataFrame:
-    """Documents as (split, roles of their tokens, persona of all tokens)."""
-    rows = [
-        {"doc": doc, "role": role, "split": split, "persona": persona}
-        for doc, (split, roles, persona) in enumerate(documents)
-        for role in roles
-    ]
-    return pd.DataFrame(rows)
+def laid_on(like: Bench, n_prose: int = 16, personas: tuple[str, ...] = PERSONAS) -> Bench:
+    """Prose and chats, both of all personas in both splits but for prose, which may lack some."""
+    rows = []
+    for split in ("select", "confirm"):
+        for kind, n, names in (("story", n_prose, personas), ("chat", 16, PERSONAS)):
+            for number in range(n):
+                name = names[number % len(names)]
+                rows += [
+                    {
+                        "doc": f"{split}-{kind}-{number}",
+                        "pos": pos,
+                        "token_id": pos % 2,
+                        "context": kind,
+                        "split": split,
+                        "persona": name,
+                        "role": ("user", "assistant")[pos % 2] if kind == "chat" else "character",
+                    }
+                    for pos in range(N_TOKENS)
+                ]
+    tokens = pd.DataFrame(rows)
+    blocks = assign_blocks(np.array([row["doc"] for row in rows]))
+    x = np.random.default_rng(0).normal(size=(len(tokens), 3)).astype(np.float32)
+    x[:, 0] += 2 * tokens["persona"].eq("sage").to_numpy(float)
+    weights = resample_weights(blocks.n_blocks)
+    return replace(like, tokens=tokens, blocks=blocks, weights=weights, x=x)
 
 
-def test_no_token_of_a_document_in_which_an_assistant_speaks():
-    tokens = table(
-        ("select", ("character", "narrator"), "sage"),
-        ("select", ("user", "assistant"), "sage"),
-        ("confirm", ("character",), "sage"),
-        ("confirm", ("assistant", "user"), "sage"),
+@pytest.fixture(scope="module")
+def like(tiny_model, tiny_tokenizer, documents) -> Bench:
+    """A bench whose model and text do not matter."""
+    return lay_bench(
+        tiny_model, HookPoint(0, "resid_post"), tokenize(documents * 3, tiny_tokenizer)
     )
-    np.testing.assert_array_equal(_home(tokens), [1, 1, 0, 0, 1, 0, 0])
 
 
-def test_all_documents_where_a_split_has_labels_in_chats_only():
-    tokens = table(
-        ("select", ("character",), "sage"),
-        ("select", ("assistant",), "sage"),
-        ("confirm", ("character",), "none"),
-        ("confirm", ("assistant",), "sage"),
-    )
-    assert _home(tokens).all()
+def firing(laid: Bench) -> Firing:
+    """Latents 0 and 1 tell the personas apart in prose only, 2 and 3 in chats only."""
+    tokens = laid.tokens
+    noise = np.random.default_rng(1).random((len(tokens), 4)) * (1 + (np.arange(4) > 1))
+    chat = tokens["context"].eq("chat").to_numpy()
+    for latents, where in ((IN_PROSE, ~chat), (IN_CHATS, chat)):
+        for latent, persona in zip(latents, PERSONAS, strict=True):
+            noise[where & tokens["persona"].eq(persona).to_numpy(), latent] += 3
+    return Firing(sparse.csr_array(noise), np.eye(4, 3, dtype=np.float32))
+
+
+def best(laid: Bench) -> dict[str, int]:
+    found = find_carriers(laid, firing(laid)).best()
+    return dict(zip(found["persona"], found["latent"], strict=True))
+
+
+def test_carriers_are_those_of_documents_in_which_no_assistant_speaks(like):
+    assert best(laid_on(like)) == dict(zip(PERSONAS, IN_PROSE, strict=True))
+
+
+def test_what_the_model_makes_of_chats_changes_no_score(like):
+    laid = laid_on(like)
+    chat = laid.tokens["context"].eq("chat").to_numpy()
+    other = replace(laid, x=np.where(chat[:, None], -5 * laid.x, laid.x))
+    one, two = (find_carriers(each, firing(laid)).probe for each in (laid, other))
+    pd.testing.assert_frame_equal(one, two)
+    assert (one["auroc"].to_numpy(float) > 0.8).all()
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [{"personas": ("sage",)}, {"n_prose": 6}, {"n_prose": 0}],
+    ids=["a persona only in chats", "too few documents", "chats only"],
+)
+def test_chats_count_where_prose_is_not_enough(like, prose):
+    laid = laid_on(like, **prose)
+    assert best(laid) == dict(zip(PERSONAS, IN_CHATS, strict=True))
+    assert len(find_carriers(laid, firing(laid)).probe) == len(PERSONAS)
