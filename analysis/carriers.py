@@ -1,6 +1,7 @@
 """Which latents carry which persona, beside what a probe finds and what can be known at all."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from analysis.personas import (
     score_columns,
     select_personas,
 )
+from analysis.selectivity import auroc, strata_of
 from analysis.traces import Firing
 from sae.errors import InputError
 
@@ -38,12 +40,14 @@ class Carriers:
     """Score of a linear probe on residuals: persona, auroc, auroc_low, auroc_high."""
     ideal: pd.DataFrame | None
     """The same for the ideal observer's posterior; None where there is none."""
+    contexts: pd.DataFrame
+    """The same three in every kind of document, one row a context and persona: context, persona,
+    n_tokens (labelled, all personas), at_home, latent (AUROC of the persona's first), probe, ideal.
+    """
 
     def best(self) -> pd.DataFrame:
         """The first carried latent of each persona by its confirmed AUROC, confirmed ones first."""
-        order = ["confirmed", "auroc"]
-        ranked = self.personas.sort_values(order, ascending=False, kind="stable")
-        return ranked.drop_duplicates("persona").sort_values("persona").reset_index(drop=True)
+        return _first(self.personas)
 
 
 def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) -> Carriers:
@@ -64,16 +68,56 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
     home = _home(bench.tokens)
     own = bench.tokens.loc[home].reset_index(drop=True)
     personas = select_personas(sparse.csr_array(firing.z[np.flatnonzero(home)]), own, MATCHED)
-    labelled = comparable_tokens(bench.tokens) & home
+    labelled = comparable_tokens(bench.tokens)
     fit, held = (labelled & bench.in_split(split) for split in ("select", "confirm"))
+    fit &= home
     labels = bench.tokens["persona"].to_numpy(object)
-    scores = probe(bench.x[fit], labels[fit], bench.x[held])
     tokens = bench.tokens.loc[held].reset_index(drop=True)
-    found = score_columns(scores, tokens, MATCHED)
-    ideal = None
+    first = _first(personas)
+    columns = firing.z[np.flatnonzero(held)][:, first["latent"].to_numpy(int)].toarray()
+    scores = {
+        "latent": pd.DataFrame(columns, columns=first["persona"].tolist()),
+        "probe": probe(bench.x[fit], labels[fit], bench.x[held]),
+    }
     if observer is not None:
-        ideal = score_columns(_posterior(observer, tokens), tokens, MATCHED)
-    return Carriers(personas, found, ideal)
+        scores["ideal"] = _posterior(observer, tokens)
+    at_home = home[held]
+    found = {name: _scored(each, tokens, at_home) for name, each in scores.items()}
+    contexts = _by_context(scores, tokens, at_home)
+    return Carriers(personas, found["probe"], found.get("ideal"), contexts)
+
+
+def _first(personas: pd.DataFrame) -> pd.DataFrame:
+    ranked = personas.sort_values(["confirmed", "auroc"], ascending=False, kind="stable")
+    return ranked.drop_duplicates("persona").sort_values("persona").reset_index(drop=True)
+
+
+def _scored(scores: pd.DataFrame, tokens: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    kept = np.flatnonzero(rows)
+    part = scores.iloc[kept].reset_index(drop=True), tokens.iloc[kept].reset_index(drop=True)
+    return score_columns(*part, MATCHED)
+
+
+def _by_context(
+    scores: Mapping[str, pd.DataFrame], tokens: pd.DataFrame, at_home: np.ndarray
+) -> pd.DataFrame:
+    """AUROC of every score by context and persona, matched tokens being of one context anyway."""
+    parts = []
+    for context in sorted(set(tokens["context"])):
+        rows = np.flatnonzero(tokens["context"].eq(context).to_numpy())
+        here = tokens.iloc[rows]
+        strata, labels = strata_of(here, MATCHED.match), here["persona"].to_numpy(object)
+        part = pd.DataFrame({"persona": sorted(set(labels))})
+        for name, each in scores.items():
+            part[name] = [
+                auroc(each[persona].to_numpy(float)[rows], labels == persona, strata)
+                if persona in each
+                else float("nan")
+                for persona in part["persona"]
+            ]
+        facts = {"context": context, "n_tokens": len(rows), "at_home": bool(at_home[rows].all())}
+        parts.append(part.assign(**facts))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _home(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ from analysis.names import REPURPOSED
 from analysis.summary import (
     Arm,
     Base,
+    Context,
     ControlRates,
     Dictionary,
     Measured,
@@ -19,6 +20,7 @@ from analysis.summary import (
     Power,
     Size,
     SpanDifference,
+    Spread,
     Summary,
     error_rates_of,
     power_of,
@@ -29,7 +31,7 @@ from analysis.verdicts import Verdict
 
 __all__ = ["conclude", "nulls_of"]
 
-FVU_NULL = "null_high"
+SCORES = ("latent", "probe", "ideal")
 
 
 def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) -> Summary:
@@ -58,6 +60,7 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
         },
         controls=_controls(study),
         power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
+        contexts=_contexts(study.carriers.contexts),
         notes=_notes(study, comparison),
         seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
     )
@@ -113,6 +116,24 @@ def _personas(study: Study) -> dict[str, Persona]:
             confirmed=bool(row["confirmed"]),
         )
     return out
+
+
+def _contexts(scores: pd.DataFrame) -> dict[str, Context]:
+    return {
+        str(name): Context(
+            n_tokens=int(rows["n_tokens"].iloc[0]),
+            n_personas=len(rows),
+            chosen_here=bool(rows["at_home"].iloc[0]),
+            **{key: _spread(rows[key].to_numpy(float)) for key in SCORES if key in rows},
+        )
+        for name, rows in scores.groupby("context", sort=True)
+    }
+
+
+def _spread(values: np.ndarray) -> Spread | None:
+    """Over the personas that have a value; None where none has."""
+    known = values[~np.isnan(values)]
+    return Spread(*np.quantile(known, (0.5, 0.0, 1.0)).tolist()) if len(known) else None
 
 
 def _by_persona(scores: pd.DataFrame | None) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from analysis.intervals import assign_blocks, false_discovery
@@ -234,7 +235,10 @@ def probe(
     taken = np.linspace(0, len(x_fit) - 1, min(len(x_fit), max_tokens)).astype(int)
     model = LogisticRegression(max_iter=2000, tol=1e-3)
     model.fit((x_fit[taken] - centre) / spread, labels[taken])
-    scores = np.asarray(model.predict_log_proba((x - centre) / spread))
+    logits = np.asarray(model.decision_function((x - centre) / spread), np.float64)
+    if logits.ndim == 1:  # of two classes, that of the second
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    scores = log_softmax(logits, axis=1)  # from logits: a far point's probability is 0 in float32
     return pd.DataFrame(scores, columns=[str(name) for name in model.classes_])
 
 

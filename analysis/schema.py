@@ -11,6 +11,7 @@ from analysis.keys import Kind, holds
 __all__ = [
     "Arm",
     "Base",
+    "Context",
     "ControlRates",
     "Dictionary",
     "ErrorRate",
@@ -19,6 +20,7 @@ __all__ = [
     "Power",
     "Size",
     "SpanDifference",
+    "Spread",
     "Summary",
 ]
 
@@ -87,6 +89,36 @@ class Persona:
     """False discovery rate at which the latent is confirmed."""
     confirmed: bool | None = holds("flag", default=None)
     """Whether q is at most 0.05."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number of every persona: no interval, but how far personas lie apart."""
+
+    value: float | None = holds("number")
+    """Median over personas."""
+    low: float | None = holds("number", default=None)
+    """That of the least."""
+    high: float | None = holds("number", default=None)
+    """That of the greatest."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """How well personas are told apart in one kind of document; AUROC as for `Persona`."""
+
+    n_tokens: int = holds("count", 0)
+    """Labelled tokens of the confirm split."""
+    n_personas: int = holds("count", 0)
+    """Personas met there."""
+    chosen_here: bool = holds("flag")
+    """Whether latents and probe were chosen on documents of this kind."""
+    latent: Spread | None = holds(Spread, 0, 1, default=None)
+    """Of each persona's best latent."""
+    probe: Spread | None = holds(Spread, 0, 1, default=None)
+    """Of the linear probe."""
+    ideal: Spread | None = holds(Spread, 0, 1, default=None)
+    """Of the ideal observer."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +259,8 @@ class Summary:
     """By control; they set no threshold."""
     power: dict[str, Power] = holds(Power, many="map", default_factory=dict)
     """By arm."""
+    contexts: dict[str, Context] = holds(Context, many="map", default_factory=dict)
+    """How well personas are told apart, by kind of document."""
     notes: list[str] = holds("text", many="list", default_factory=list)
     """Sentences that a reader must know."""
     seeds: dict[str, Any] = holds("any", many="map", default_factory=dict)

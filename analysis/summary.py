@@ -18,6 +18,7 @@ from analysis.marks import FATE_MARKS
 from analysis.schema import (
     Arm,
     Base,
+    Context,
     ControlRates,
     Dictionary,
     ErrorRate,
@@ -26,6 +27,7 @@ from analysis.schema import (
     Power,
     Size,
     SpanDifference,
+    Spread,
     Summary,
 )
 from sae.errors import InputError
@@ -34,6 +36,7 @@ __all__ = [
     "SCHEMA",
     "Arm",
     "Base",
+    "Context",
     "ControlRates",
     "Dictionary",
     "ErrorRate",
@@ -42,6 +45,7 @@ __all__ = [
     "Power",
     "Size",
     "SpanDifference",
+    "Spread",
     "Summary",
     "error_rates_of",
     "parse",

@@ -127,11 +127,24 @@ def summary_data():
             }
             for name in TUNED
         },
+        "contexts": {
+            "chat": context(8410, False, 0.71, 0.80, None),
+            "story": context(4096, True, 0.83, 0.91, 0.96),
+        },
         "notes": ["The piston arm stopped before its loss was flat."],
         "seeds": {"organism": 0, "dictionary": 0, "blocks": 0},
         "seconds": {"grow": 612.3, "fit": 240.1, "trace": 98.7},
         "label": "documents only",
     }  # fmt: skip
+
+
+def context(n_tokens, chosen_here, *medians):
+    scores = ("latent", "probe", "ideal")
+    spreads = {
+        name: median and {"value": median, "low": median - 0.06, "high": median + 0.03}
+        for name, median in zip(scores, medians, strict=True)
+    }
+    return {"n_tokens": n_tokens, "n_personas": 13, "chosen_here": chosen_here, **spreads}
 
 
 def span(text, other, value, low, high):

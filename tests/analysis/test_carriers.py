@@ -92,3 +92,24 @@ def test_chats_count_where_prose_is_not_enough(like, prose):
     laid = laid_on(like, **prose)
     assert best(laid) == dict(zip(PERSONAS, IN_CHATS, strict=True))
     assert len(find_carriers(laid, firing(laid)).probe) == len(PERSONAS)
+
+
+def test_every_kind_of_document_is_scored_with_what_was_chosen_at_home(like):
+    laid = laid_on(like)
+    found = find_carriers(laid, firing(laid))
+    rows = found.contexts.set_index(["context", "persona"])
+    assert rows["n_tokens"].eq(16 * N_TOKENS).all()
+    assert rows["at_home"].to_dict() == {
+        (kind, name): kind == "story" for kind in ("chat", "story") for name in PERSONAS
+    }
+    for name, one in (("latent", found.best()), ("probe", found.probe)):
+        at_home = rows.loc["story", name].to_dict()
+        assert at_home == pytest.approx(one.set_index("persona")["auroc"].to_dict())
+    assert (rows.loc["story", "latent"] > 0.95).all()
+    assert ((rows.loc["chat", "latent"] - 0.5).abs() < 0.1).all()
+    assert (rows.loc["chat", "probe"] > 0.8).all()
+
+
+def test_with_chats_among_what_is_chosen_on_every_kind_is_home(like):
+    laid = laid_on(like, n_prose=0)
+    assert find_carriers(laid, firing(laid)).contexts["at_home"].tolist() == [True, True]

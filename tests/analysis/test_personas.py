@@ -104,6 +104,16 @@ def test_matches_are_nearest_in_rate_and_never_selected():
         matched_latents(np.array([0]), np.array([1, 2, 3]), rates, 2)
 
 
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_probe_keeps_the_order_of_vectors_far_from_what_it_was_fitted_on(names):
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    labels = np.array(list(names), object)[np.arange(300) % len(names)]
+    x[:, 0] += 2.0 * (labels == "a")
+    scores = probe(x, labels, np.outer([300, 400, 500], [-1, 0, 0, 0]).astype(np.float32))
+    assert np.isfinite(scores.to_numpy()).all()
+    assert (np.diff(scores["a"]) < 0).all()
+
+
 def test_probe_finds_a_planted_direction_on_another_split():
     z, tokens = _world()
     x = z.toarray().astype(float) @ np.random.default_rng(1).normal(size=(61, 16))

@@ -74,6 +74,12 @@ def test_structure_is_that_of_an_accessible_page(text, page):
     assert page.crossed == []
 
 
+def test_kinds_of_documents_stand_in_a_table_and_what_was_not_measured_is_not_available(text):
+    said = plain(text)
+    assert "chat no 8,410 13 0.710 (0.650 to 0.740) 0.800 (0.740 to 0.830) n/a" in said
+    assert "story yes 4,096 13 0.830 (0.770 to 0.860) 0.910" in said
+
+
 def luminance(colour):
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
