@@ -4,6 +4,7 @@
 #   make demo      grow the organism, fit, trace, write runs/demo/report.html   (DEMO=quick: smaller)
 #   make test      every test but the slow, GPU and network ones     make test-all: every test
 #   make check     ruff, pyright, import contracts
+#   make peers     every tool that benchmarks/ compares with, each in an environment of its own
 #   make clean     remove .venv and tool caches; runs/ is kept
 #
 #   PYTHON=…       the interpreter the environment is made from (3.11 or newer)
@@ -17,7 +18,7 @@ STAMP := .venv/installed
 TESTS ?=
 DEMO ?=
 
-.PHONY: install demo test test-all check clean which-python
+.PHONY: install demo test test-all check peers clean which-python
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -37,6 +38,19 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# torch's build for processors alone has no torchvision beside it, which dictionary_learning can do
+# without; the wrong one breaks its import.
+peers: .peers/sparsify/installed .peers/dictionary_learning/installed .peers/saelens/installed
+
+.peers/sparsify/installed: PACKAGE := eai-sparsify==1.3.3
+.peers/dictionary_learning/installed: PACKAGE := dictionary-learning==0.1.0
+.peers/saelens/installed: PACKAGE := sae-lens==6.54.0
+.peers/%/installed:
+	"$(PYTHON)" -m venv --clear .peers/$*
+	.peers/$*/bin/python -m pip install --quiet $(PIP_EXTRA) torch==2.13.0 $(PACKAGE)
+	.peers/$*/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

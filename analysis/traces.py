@@ -68,14 +68,13 @@ class Sums:
 @torch.no_grad()
 def _latents(sae: Sae, x: Float[Tensor, "n d_in"]) -> sparse.csr_array:
     """Latents of a chunk in activation units."""
-    z = sae.encode(x).float().cpu().numpy()
-    scale = (sae.W_dec.norm(dim=-1) / sae.input_scale).float().cpu().numpy()
-    n, d_sae = z.shape
-    place = np.flatnonzero(z.ravel() > 0)
-    starts = np.searchsorted(place, np.arange(n + 1) * d_sae)
-    latent = (place % d_sae).astype(np.int32)
-    values = z.ravel()[place] * scale[latent]
-    return sparse.csr_array((values, latent, starts.astype(np.int32)), (n, d_sae))
+    kept = sae.encode_sparse(x)
+    scale = sae.W_dec.norm(dim=-1) / sae.input_scale
+    parts = kept.value * scale[kept.index], kept.index.int(), kept.starts.int()
+    values, latent, starts = (each.cpu().numpy() for each in parts)
+    z = sparse.csr_array((values.astype(np.float32), latent, starts), (len(kept), kept.d_sae))
+    z.sort_indices()
+    return z
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from sae.errors import ConfigError
 
 __all__ = ["TrainConfig"]
 
+ENCODER_DTYPES = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -53,6 +55,10 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the gradient over all parameters, above 0."""
 
+    encoder_dtype: str = "float32"
+    """Type of the encoder's product: float32, or bfloat16, which is faster where the processor
+    multiplies it (CUDA, AVX512-BF16, AMX). Weights, gradients and Adam stay in float32."""
+
     seed: int = 0
     """Seed of everything drawn for the run: initial rows, added latents."""
 
@@ -63,6 +69,8 @@ class TrainConfig:
         for name in ("warmup", "decay"):
             share = getattr(self, name)
             _require(0 <= share <= 1, name, share, "choose a share between 0 and 1")
+        held = self.encoder_dtype in ENCODER_DTYPES
+        _require(held, "encoder_dtype", self.encoder_dtype, f"choose {' or '.join(ENCODER_DTYPES)}")
         for beta in self.betas:
             _require(0 <= beta < 1, "betas", self.betas, "choose both in [0, 1)")
         _require(self.lr is None or self.lr > 0, "lr", self.lr, "choose a positive rate or None")

@@ -167,8 +167,8 @@ def _measured(
 
     def patch(x: Float[Tensor, "b p d_in"]) -> Float[Tensor, "b p d_in"]:
         seen = x[counted].float().to(sae.W_enc.device)
-        z = sae.encode(seen)
-        x_hat = sae.decode(z)
+        z = sae.encode_sparse(seen)
+        x_hat = sae.decode_sparse(z)[-1]
         sums.append((fvu_update(seen, x_hat), fire_rate_update(z)))
         return _placed(x, counted, x_hat)
 

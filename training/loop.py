@@ -126,6 +126,7 @@ class _Run:
         self.sae, self.batches, self.config = sae, batches, config
         self.optimiser = adam(sae, config)
         self.peak_rate = float(self.optimiser.defaults["lr"])
+        self.encoder_dtype = getattr(torch, config.encoder_dtype)
         self.step = self.n_tokens = 0
         self.n_tokens_since_fired = torch.zeros(
             sae.config.d_sae, dtype=torch.int64, device=sae.W_enc.device
@@ -161,7 +162,9 @@ class _Run:
         # The script may have evaluated in between.
         self.sae.train()
         dead = dead_compute(self.n_tokens_since_fired, config.dead_after_tokens)
-        loss, output = dictionary_loss(self.sae, x, dead, config.aux_weight, config.k_aux)
+        loss, output = dictionary_loss(
+            self.sae, x, dead, config.aux_weight, config.k_aux, self.encoder_dtype
+        )
         self.backward(loss)
         rate = self.peak_rate * rate_factor(self.n_tokens + len(x) / 2, config)
         norm = step_(self.sae, self.optimiser, rate, config.grad_clip)

@@ -108,5 +108,8 @@ def restore_moments_(
                 "resume with the dictionary's own configuration",
             )
         optimiser.state[parameter] = {
-            moment: t.to(parameter.device, copy=True) for moment, t in held.items() if t is not None
+            # Laid out as the parameter is, for Adam's rounding depends on it.
+            moment: torch.empty_like(parameter).copy_(t) if t.ndim else t.to(parameter, copy=True)
+            for moment, t in held.items()
+            if t is not None
         }

@@ -6,16 +6,18 @@ comparable between models.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.dictionary.config import ReluConfig
-from sae.dictionary.sae import Sae, SaeOutput
+from sae.dictionary.kernels import Latents
+from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 
-__all__ = ["Loss", "auxiliary", "dictionary_loss", "l1", "reconstruction"]
+__all__ = ["Loss", "Pass", "auxiliary", "dictionary_loss", "l1", "reconstruction"]
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ def l1(z: Float[Tensor, "n d_sae"], W_dec: Float[Tensor, "d_sae d_in"]) -> Float
 
 
 def auxiliary(
+    sae: Sae,
+    x: Float[Tensor, "n d_in"],
     error: Float[Tensor, "n d_in"],
-    pre: Float[Tensor, "n d_sae"],
-    W_dec: Float[Tensor, "d_sae d_in"],  # noqa: N803
     dead: Bool[Tensor, " d_sae"],
     k_aux: int,
 ) -> Float[Tensor, ""]:
@@ -117,9 +119,9 @@ def auxiliary(
     of them where there are fewer) and no bias. The missed part is a target: no gradient reaches it.
 
     Args:
-        error: `x - x_hat` in training units; every row counts.
-        pre: Pre-activations in training units.
-        W_dec: Directions.
+        sae: The dictionary.
+        x: Residual vectors; every row counts.
+        error: What the reconstructions miss of them, in training units.
         dead: True where a latent has not fired for long.
         k_aux: Latents used a token, at least 1.
 
@@ -131,14 +133,32 @@ def auxiliary(
         d_in, not over the error's own size.
 
     Example:
-        >>> error, pre = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 9.0]])
-        >>> auxiliary(error, pre, torch.eye(2), torch.tensor([True, False]), k_aux=1).item()
+        >>> from sae.dictionary.config import SaeConfig, TopKConfig
+        >>> sae = Sae(SaeConfig(d_in=2, d_sae=2, sparsity=TopKConfig(k=1)))
+        >>> _ = sae.load_state_dict(sae.state_dict() | dict(W_enc=torch.eye(2), W_dec=torch.eye(2)))
+        >>> x, error = torch.tensor([[1.0, 9.0]]), torch.tensor([[2.0, 0.0]])
+        >>> auxiliary(sae, x, error, torch.tensor([True, False]), k_aux=1).item()
         0.5
     """
-    candidates = pre[:, dead].relu()
-    kept = candidates.topk(min(k_aux, candidates.shape[1]), dim=-1, sorted=False)
-    z = torch.zeros_like(candidates).scatter(-1, kept.indices, kept.values)
-    return (error.detach() - z @ W_dec[dead]).square().mean()
+    few = dead.nonzero().squeeze(1)
+    centred = sae.input_scale * x.to(sae.W_enc.dtype) - sae.b_dec
+    tried = torch.addmm(sae.b_enc[few], centred, sae.W_enc.T[few].T).relu()
+    kept = tried.topk(min(k_aux, len(few)), dim=-1, sorted=False)
+    z = torch.zeros_like(tried).scatter(-1, kept.indices, kept.values)
+    return (error.detach() - z @ sae.W_dec[few]).square().mean()
+
+
+class Pass(NamedTuple):
+    """What a batch came to while its loss was computed."""
+
+    z: Latents
+    """Latents that fire; unit: activation times `input_scale`."""
+    x_hat: Float[Tensor, "n d_in"]
+    """Reconstructions; unit: activation."""
+
+
+AUX_TOKENS = 512
+"""Tokens of a batch, evenly spaced, at whose errors dead latents try; all where there are fewer."""
 
 
 def dictionary_loss(
@@ -147,12 +167,14 @@ def dictionary_loss(
     dead: Bool[Tensor, " d_sae"] | None = None,
     aux_weight: float = 1 / 32,
     k_aux: int | None = None,
-) -> tuple[Loss, SaeOutput]:
+    encoder_dtype: torch.dtype | None = None,
+) -> tuple[Loss, Pass]:
     """The loss of a dictionary on one batch, and what its pass gave.
 
     `reconstruction` is always a term, with weight 1. `l1` is one for Relu. `auxiliary` is one where
     some latents are dead and `aux_weight` is above 0, except for Relu, whose dead latents have no
-    positive pre-activation to learn from.
+    positive pre-activation to learn from; it is a mean over 512 tokens of the batch, evenly spaced,
+    which estimates that over all.
 
     Args:
         sae: The dictionary, in training mode.
@@ -160,6 +182,8 @@ def dictionary_loss(
         dead: True where a latent has not fired for long; None means none is.
         aux_weight: Weight of `auxiliary`, at least 0; 1/32 as in Gao et al. 2024.
         k_aux: Dead latents used a token; half of d_in where None.
+        encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to
+            Relu, whose latents are too many to be sparse while it is fitted.
 
     Returns:
         The loss, and the pass it came from.
@@ -168,20 +192,24 @@ def dictionary_loss(
         >>> from sae.dictionary.config import SaeConfig, TopKConfig
         >>> sae = Sae(SaeConfig(d_in=4, d_sae=8, sparsity=TopKConfig(k=2)))
         >>> loss, output = dictionary_loss(sae, torch.ones(3, 4))
-        >>> list(loss.terms), output.z.shape
+        >>> list(loss.terms), output.z.dense().shape
         (['reconstruction'], torch.Size([3, 8]))
     """
-    pre = sae.pre_activations(x)
-    z = sae.sparsity(pre, sae.training)
-    nested = sae.decode_nested(z)
-    scale, config = sae.input_scale, sae.config
-    terms = {"reconstruction": scale**2 * reconstruction(x, nested)}
-    weights = {"reconstruction": 1.0}
+    scale, config, weights = sae.input_scale, sae.config, {"reconstruction": 1.0}
     if isinstance(config.sparsity, ReluConfig):
-        terms["l1"], weights["l1"] = l1(z, sae.W_dec), config.sparsity.l1
-    elif dead is not None and aux_weight > 0 and bool(dead.any()):
-        used = max(1, config.d_in // 2) if k_aux is None else k_aux
-        error = scale * (x - nested[-1])
-        terms["auxiliary"] = auxiliary(error, pre, sae.W_dec, dead, used)
-        weights["auxiliary"] = aux_weight
-    return Loss(terms, weights), SaeOutput(z=z, x_hat=nested[-1], pre=pre)
+        z = sae.encode(x)
+        nested, fired = sae.decode_nested(z), Latents.of(z.detach())
+        terms = {"l1": l1(z, sae.W_dec)}
+        weights["l1"] = config.sparsity.l1
+    else:
+        fired, terms = sae.encode_sparse(x, encoder_dtype), {}
+        nested = sae.decode_sparse(fired)
+        if dead is not None and aux_weight > 0 and bool(dead.any()):
+            used = max(1, config.d_in // 2) if k_aux is None else k_aux
+            every = max(1, len(x) // AUX_TOKENS)
+            few = x[::every]
+            error = scale * (few - nested[-1][::every])
+            terms["auxiliary"] = auxiliary(sae, few, error, dead, used)
+            weights["auxiliary"] = aux_weight
+    terms = {"reconstruction": scale**2 * reconstruction(x, nested)} | terms
+    return Loss(terms, weights), Pass(fired, nested[-1])

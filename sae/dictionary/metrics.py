@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from sae.dictionary.kernels import Latents
 from sae.errors import InputError
 
 __all__ = [
@@ -75,9 +76,10 @@ def fvu_update(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> Fv
     Returns:
         Sums over these tokens.
     """
-    exact = x.detach().double()
-    error = exact - x_hat.detach().double()
-    return FvuSums(len(x), exact.sum(0), exact.square().sum(0), error.square().sum())
+    x, wide = x.detach(), torch.float64
+    error = x - x_hat.detach()
+    sums = x.sum(0, dtype=wide), x.square().sum(0, dtype=wide), error.square().sum(dtype=wide)
+    return FvuSums(len(x), *sums)
 
 
 def fvu_compute(sums: FvuSums) -> float:
@@ -115,7 +117,7 @@ class FireSums(_Sums):
     """Tokens on which each latent fires."""
 
 
-def fire_rate_update(z: Float[Tensor, "n d_sae"]) -> FireSums:
+def fire_rate_update(z: Float[Tensor, "n d_sae"] | Latents) -> FireSums:
     """Sums for how often each latent fires, and how many fire on a token.
 
     Args:
@@ -124,6 +126,8 @@ def fire_rate_update(z: Float[Tensor, "n d_sae"]) -> FireSums:
     Returns:
         Sums over these tokens.
     """
+    if isinstance(z, Latents):
+        return FireSums(len(z), torch.bincount(z.index[z.value > 0], minlength=z.d_sae))
     return FireSums(len(z), (z > 0).sum(0))
 
 
@@ -169,7 +173,7 @@ def fire_rate_compute(sums: FireSums) -> Float64[Tensor, " d_sae"]:
 
 
 def dead_update(
-    n_tokens_since_fired: Int64[Tensor, " d_sae"], z: Float[Tensor, "n d_sae"]
+    n_tokens_since_fired: Int64[Tensor, " d_sae"], z: Latents
 ) -> Int64[Tensor, " d_sae"]:
     """Tokens since each latent last fired, after a batch in the order it was seen.
 
@@ -182,9 +186,9 @@ def dead_update(
     """
     if not len(z):
         return n_tokens_since_fired.clone()
-    fires = (z > 0).flip(0)
-    since = fires.to(torch.uint8).argmax(0)
-    return torch.where(fires.any(0), since, n_tokens_since_fired + len(z))
+    last = torch.full_like(n_tokens_since_fired, -1)
+    last = last.scatter_reduce(0, z.index, torch.where(z.value > 0, z.token, -1), "amax")
+    return torch.where(last >= 0, len(z) - 1 - last, n_tokens_since_fired + len(z))
 
 
 def dead_compute(
@@ -197,7 +201,8 @@ def dead_compute(
         dead_after_tokens: Tokens of silence after which a latent is dead, at least 1.
 
     Example:
-        >>> n = dead_update(torch.tensor([0, 0]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+        >>> z = Latents.of(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+        >>> n = dead_update(torch.tensor([0, 0]), z)
         >>> n.tolist(), dead_compute(n, dead_after_tokens=2).tolist()
         ([1, 2], [False, True])
     """

@@ -2,6 +2,7 @@
 
 import copy
 import html
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -10,11 +11,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
-from sae.dictionary.sparsity import sparsity_for
+from sae.dictionary.kernels import Latents
+from sae.dictionary.sparsity import Chunks, sparsity_for
 from sae.errors import ConfigError
 
 __all__ = ["Sae", "SaeOutput"]
+
+CHUNK_ELEMENTS = {False: 1 << 22, True: 1 << 26}
+"""Pre-activations held at a time, on the CPU (they should stay in its cache) and on CUDA."""
 
 
 class SaeOutput(NamedTuple):
@@ -74,7 +80,7 @@ class Sae(nn.Module):
         super().__init__()
         self.config = config
         rows = unit_rows(config.d_sae, config.d_in, torch.Generator().manual_seed(0))
-        self.W_enc = nn.Parameter(rows.T.contiguous())
+        self.W_enc = nn.Parameter(rows.clone().T)  # so that a latent's weights lie together
         self.W_dec = nn.Parameter(rows.clone())
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
@@ -106,6 +112,56 @@ class Sae(nn.Module):
             InputError: A BatchTopK dictionary outside training has no threshold yet.
         """
         return self.sparsity(self.pre_activations(x), self.training)
+
+    def encode_sparse(
+        self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None
+    ) -> Latents:
+        """Latent activations of `x` with the zeros left out, at no n d_sae of memory.
+
+        Args:
+            x: Residual vectors of real tokens; unit: activation. No gradient reaches them.
+            dtype: Of the encoder's product; that of the weights where None. Where it is narrower,
+                latents are rounded to it, and everything else stays in the type of the weights.
+
+        Returns:
+            What `encode` gives, differentiable with respect to the parameters.
+
+        Raises:
+            InputError: A BatchTopK dictionary outside training has no threshold yet.
+        """
+        centred = (self.input_scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
+        kept = self.sparsity.select(self._chunks(centred, dtype or centred.dtype), self.training)
+        kept = kept.valued(kept.value.to(centred.dtype))
+        if not torch.is_grad_enabled():
+            return kept
+        return kernels.encode(kept, centred, self.W_enc, self.b_enc, self.b_dec)
+
+    def _chunks(self, centred: Float[Tensor, "n d_in"], dtype: torch.dtype) -> Chunks:
+        weight, bias = (each.detach().to(dtype) for each in (self.W_enc, self.b_enc))
+        n_rows = max(1, CHUNK_ELEMENTS[centred.is_cuda] // self.config.d_sae)
+        room = weight.new_empty(min(n_rows, len(centred)), self.config.d_sae)
+
+        def chunks() -> Iterator[Float[Tensor, "_ d_sae"]]:
+            for rows in centred.split(n_rows):
+                yield torch.addmm(bias, rows.to(dtype), weight, out=room[: len(rows)])
+
+        return chunks
+
+    def decode_sparse(self, latents: Latents) -> tuple[Float[Tensor, "n d_in"], ...]:
+        """Reconstructions from each nested prefix of the latents that fire.
+
+        Args:
+            latents: From `encode_sparse`.
+
+        Returns:
+            One reconstruction for each of `config.prefixes`, then that of all latents; each is what
+            `decode_nested` gives.
+        """
+        running, nested = self.b_dec, []
+        for part in kernels.decode(latents, self.W_dec, self.config.prefixes):
+            running = running + part
+            nested.append(running / self.input_scale)
+        return tuple(nested)
 
     def decode(self, z: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_in"]:
         """Reconstructions from latents: `(z W_dec + b_dec) / s`.

@@ -1,9 +1,12 @@
 """pre-activations -> latents: one small module for each member of `SparsityConfig`.
 
-Each is positively homogeneous: scaling the pre-activations and `scale_`-ing the module by the same
-factor scales the latents by it. Folding a dictionary's input scale relies on that.
+Each says in `select` which entries it keeps, from pre-activations a few tokens at a time; `forward`
+is the same, dense and differentiable. Each is positively homogeneous: scaling the pre-activations
+and `scale_`-ing the module by the same factor scales the latents by it. Folding a dictionary's
+input scale relies on that.
 """
 
+from collections.abc import Callable, Iterator
 from typing import assert_never
 
 import torch
@@ -11,9 +14,25 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from sae.dictionary.config import BatchTopKConfig, ReluConfig, SparsityConfig, TopKConfig
+from sae.dictionary.kernels import Latents
+from sae.dictionary.selection import above, largest, least_of_largest
 from sae.errors import InputError
 
-__all__ = ["BatchTopK", "Relu", "Sparsity", "TopK", "sparsity_for"]
+__all__ = ["BatchTopK", "Chunks", "Relu", "Sparsity", "TopK", "sparsity_for"]
+
+Chunks = Callable[[], Iterator[Float[Tensor, "_ d_sae"]]]
+"""Pre-activations of a batch, a few tokens at a time; each chunk is gone when the next one comes,
+and they can be asked for again."""
+
+
+def _whole(pre: Float[Tensor, "n d_sae"]) -> Chunks:
+    return lambda: iter((pre.detach(),))
+
+
+def _kept(pre: Float[Tensor, "n d_sae"], kept: Latents) -> Float[Tensor, "n d_sae"]:
+    """`pre` at the entries kept, 0 elsewhere."""
+    at = (kept.token, kept.index)
+    return torch.zeros_like(pre).index_put(at, pre[at])
 
 
 class Relu(nn.Module):
@@ -34,6 +53,15 @@ class Relu(nn.Module):
             tensor([[3., 0.]])
         """
         return pre.relu()
+
+    def select(self, chunks: Chunks, training: bool) -> Latents:
+        """The entries above 0.
+
+        Args:
+            chunks: Pre-activations of real tokens.
+            training: Whether a batch is being fitted; makes no difference.
+        """
+        return above(chunks(), 0.0)
 
     def scale_(self, factor: float) -> None:
         """Nothing: no state has the unit of an activation.
@@ -64,8 +92,16 @@ class TopK(nn.Module):
             >>> TopK(TopKConfig(k=1))(torch.tensor([[3.0, 2.0]]), training=False)
             tensor([[3., 0.]])
         """
-        kept = pre.relu().topk(self.k, dim=-1, sorted=False)
-        return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
+        return _kept(pre, self.select(_whole(pre), training))
+
+    def select(self, chunks: Chunks, training: bool) -> Latents:
+        """The k largest of each token, those above 0.
+
+        Args:
+            chunks: Pre-activations of real tokens.
+            training: Whether a batch is being fitted; makes no difference.
+        """
+        return largest(chunks(), self.k)
 
     def scale_(self, factor: float) -> None:
         """Nothing: no state has the unit of an activation.
@@ -94,6 +130,7 @@ class BatchTopK(nn.Module):
         self.k, self.beta = config.k, config.threshold_beta
         self.register_buffer("threshold", torch.tensor(-1.0, dtype=torch.float64))
         self.register_buffer("n_updates", torch.tensor(0))
+        self._guess: float | None = None
 
     def forward(self, pre: Float[Tensor, "n d_sae"], training: bool) -> Float[Tensor, "n d_sae"]:
         """Latents of `pre`, in its unit.
@@ -114,31 +151,47 @@ class BatchTopK(nn.Module):
             tensor([[3., 2.],
                     [0., 0.]])
         """
-        if not training:
-            return self._above_threshold(pre)
-        flat = pre.relu().flatten()
-        kept = flat.topk(len(pre) * self.k, sorted=False)
-        self._update(kept.values.detach())
-        return torch.zeros_like(flat).scatter(0, kept.indices, kept.values).view_as(pre)
+        return _kept(pre, self.select(_whole(pre), training))
 
-    def _above_threshold(self, pre: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_sae"]:
+    def select(self, chunks: Chunks, training: bool) -> Latents:
+        """The n k largest of the batch in training, those above the threshold after.
+
+        Whatever exceeds a guess from the batch before is looked through first. Where that is too
+        little, a bound that is never too high takes the guess's place, so the answer is exact.
+
+        Args:
+            chunks: Pre-activations of real tokens.
+            training: Select over the batch and update the threshold, instead of applying it.
+
+        Raises:
+            InputError: Not in training, and no batch has set the threshold.
+        """
+        if not training:
+            return above(chunks(), self._set_threshold())
+        found = None if self._guess is None else above(chunks(), self._guess)
+        if found is None or len(found.index) < len(found) * self.k:
+            found = above(chunks(), least_of_largest(chunks(), self.k))
+        kept = found.largest(len(found) * self.k)
+        if len(kept.value):
+            least = kept.value.min()
+            self._guess = 0.95 * float(least)
+            self._update(least)
+        return kept
+
+    def _set_threshold(self) -> float:
         if self.threshold < 0:
             raise InputError(
                 "latents of a batch_topk dictionary outside training",
                 "a threshold that no training batch has set",
                 "fit it first, or put it in training mode with .train()",
             )
-        return torch.where(pre > self.threshold, pre, 0.0)
+        return float(self.threshold)
 
     @torch.no_grad()
-    def _update(self, kept: Float[Tensor, " n_kept"]) -> None:
-        positive = kept[kept > 0]
-        if not len(positive):
-            return
-        smallest = positive.min().double()
+    def _update(self, smallest: Float[Tensor, ""]) -> None:
         n = self.n_updates.double()
         beta = torch.clamp((1 + n) / (10 + n), max=self.beta) if self.threshold >= 0 else 0.0
-        self.threshold.copy_(beta * self.threshold + (1 - beta) * smallest)
+        self.threshold.copy_(beta * self.threshold + (1 - beta) * smallest.double())
         self.n_updates += 1
 
     def scale_(self, factor: float) -> None:

@@ -38,14 +38,23 @@ def test_l1_weighs_by_decoder_norm():
 
 
 def test_auxiliary_uses_the_largest_dead_latents():
-    pre = torch.tensor([[9.0, 2.0, 1.0]])
-    directions = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    sae = Sae(SaeConfig(2, 3, TopKConfig(k=1)))
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        sae.W_enc.copy_(torch.tensor([[9.0, 2.0, 1.0], [0.0, 0.0, 0.0]]))
     dead = torch.tensor([False, True, True])
-    error = torch.tensor([[2.0, 1.0]])
+    x, error = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 1.0]])
     # one dead latent gives [2, 0] and misses 1, both give [2, 1], and there are no more than two
-    assert auxiliary(error, pre, directions, dead, k_aux=1).item() == 0.5
-    assert auxiliary(error, pre, directions, dead, k_aux=2).item() == 0.0
-    assert auxiliary(error, pre, directions, dead, k_aux=9).item() == 0.0
+    for k_aux, missed in ((1, 0.5), (2, 0.0), (9, 0.0)):
+        assert auxiliary(sae, x, error, dead, k_aux).item() == missed
+
+
+def test_auxiliary_is_a_mean_over_tokens_evenly_spaced():
+    sae = Sae(SaeConfig(4, 8, TopKConfig(k=2)))
+    dead, x = torch.arange(8) < 3, torch.randn(2048, 4)
+    loss, output = dictionary_loss(sae, x, dead)
+    few, error = x[::4], (x - output.x_hat)[::4]
+    assert loss.terms["auxiliary"] == auxiliary(sae, few, error, dead, 2)
 
 
 def test_auxiliary_teaches_dead_latents_only():
@@ -92,6 +101,8 @@ def test_reconstruction_averages_over_prefixes_and_the_whole():
     sae = Sae(SaeConfig(4, 8, TopKConfig(k=2), prefixes=(2, 5)))
     x = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
     loss, output = dictionary_loss(sae, x)
-    nested = [sae.decode(torch.where(torch.arange(8) < n, output.z, 0.0)) for n in (2, 5, 8)]
+    nested = [
+        sae.decode(torch.where(torch.arange(8) < n, output.z.dense(), 0.0)) for n in (2, 5, 8)
+    ]
     by_hand = sum((x - each).square().sum().item() / (16 * 4) for each in nested) / 3
     assert loss.terms["reconstruction"].item() == pytest.approx(by_hand, rel=1e-5)

@@ -1,9 +1,12 @@
+from functools import reduce
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae.dictionary import metrics
+from sae.dictionary.kernels import Latents
 from sae.errors import InputError
 
 X = torch.tensor([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])  # mean [2, 2]; deviations 8 + 4 + 4 = 16
@@ -50,7 +53,7 @@ def test_l0_and_fire_rate_by_hand():
 
 def test_dead_by_hand():
     z = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    since = metrics.dead_update(torch.tensor([7, 7, 7]), z)
+    since = metrics.dead_update(torch.tensor([7, 7, 7]), Latents.of(z))
     assert since.tolist() == [1, 0, 9]
     assert metrics.dead_compute(since, 9).tolist() == [False, False, True]
     assert metrics.dead_compute(since, 10).tolist() == [False, False, False]
@@ -127,8 +130,9 @@ def test_batching_does_not_change_who_is_dead(cut, seed):
     z = torch.rand(12, 5, generator=torch.Generator().manual_seed(seed))
     z = torch.where(z > 0.8, z, 0.0)
     start = torch.arange(5)
-    parts = metrics.dead_update(metrics.dead_update(start, z[:cut]), z[cut:])
-    assert torch.equal(parts, metrics.dead_update(start, z))
+    halves = (Latents.of(each) for each in (z[:cut], z[cut:]))
+    parts = reduce(metrics.dead_update, halves, start)
+    assert torch.equal(parts, metrics.dead_update(start, Latents.of(z)))
 
 
 def test_fvu_agrees_with_the_training_loss():

@@ -1,0 +1,230 @@
+"""The latents that fire, and what costs only them: decoding, and the gradients of both matrices.
+
+Nothing here holds a dense [n, d_sae] matrix. Everything is one primitive, sums of weighted rows
+(`embedding_bag`): a token's reconstruction is a sum of decoder rows, and a decoder row's gradient a
+sum of tokens' gradients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+__all__ = ["Latents", "decode", "encode"]
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Latent activations of n tokens with the zeros left out, token by token (CSR).
+
+    Example:
+        >>> z = Latents.of(torch.tensor([[0.0, 2.0, 1.0], [0.0, 0.0, 0.0]]))
+        >>> z.starts.tolist(), z.index.tolist(), z.value.tolist()
+        ([0, 2, 2], [1, 2], [2.0, 1.0])
+        >>> z.dense().tolist()
+        [[0.0, 2.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+
+    starts: Int64[Tensor, " n_starts"]
+    """Where each token's entries begin; one more says where the last one's end."""
+    index: Int64[Tensor, " n_kept"]
+    """Latent of each entry."""
+    value: Float[Tensor, " n_kept"]
+    """Activation of each entry, at least 0."""
+    d_sae: int
+    """Number of latents."""
+
+    @classmethod
+    def of(cls, z: Float[Tensor, "n d_sae"]) -> "Latents":
+        """The entries of a dense matrix that are above 0; differentiable.
+
+        Args:
+            z: Latents.
+        """
+        token, index = (z.detach() > 0).nonzero(as_tuple=True)
+        return cls.from_entries(token, index, z[token, index], (len(z), z.shape[1]))
+
+    @classmethod
+    def from_entries(
+        cls,
+        token: Int64[Tensor, " n_kept"],
+        index: Int64[Tensor, " n_kept"],
+        value: Float[Tensor, " n_kept"],
+        shape: tuple[int, int],
+    ) -> "Latents":
+        """Latents from entries that are in order already.
+
+        Args:
+            token: Token of each entry, never falling.
+            index: Latent of each entry.
+            value: Activation of each entry.
+            shape: Tokens and latents.
+        """
+        n, d_sae = shape
+        return cls(_starts(token, n), index, value, d_sae)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def token(self) -> Int64[Tensor, " n_kept"]:
+        """Token of each entry."""
+        tokens = torch.arange(len(self), device=self.index.device)
+        return tokens.repeat_interleave(self.starts.diff(), output_size=len(self.index))
+
+    @cached_property
+    def by_latent(self) -> tuple[Int64[Tensor, " n_kept"], Int64[Tensor, " n_starts"]]:
+        """The order that puts entries latent by latent, and where each latent's then begin."""
+        order = self.index.argsort(stable=True)
+        return order, _starts(self.index, self.d_sae)
+
+    def valued(self, value: Float[Tensor, " n_kept"]) -> "Latents":
+        """The same entries with other activations.
+
+        Args:
+            value: Activation of each entry.
+        """
+        twin = replace(self, value=value)
+        for name in ("token", "by_latent"):
+            if name in self.__dict__:
+                twin.__dict__[name] = self.__dict__[name]
+        return twin
+
+    def largest(self, n_kept: int) -> "Latents":
+        """The entries with the largest activations.
+
+        Args:
+            n_kept: How many; all where there are no more.
+        """
+        if len(self.value) <= n_kept:
+            return self
+        chosen = self.value.topk(n_kept, sorted=False).indices
+        at = torch.zeros_like(self.index, dtype=torch.bool).index_fill(0, chosen, True).nonzero()
+        at = at.squeeze(1)
+        shape = (len(self), self.d_sae)
+        return self.from_entries(self.token[at], self.index[at], self.value[at], shape)
+
+    def dense(self) -> Float[Tensor, "n d_sae"]:
+        """The matrix, zeros and all."""
+        out = self.value.new_zeros(len(self), self.d_sae)
+        return out.index_put((self.token, self.index), self.value)
+
+
+def _starts(group: Int64[Tensor, " n"], n_groups: int) -> Int64[Tensor, " n_starts"]:
+    ends = torch.bincount(group, minlength=n_groups).cumsum(0)
+    return torch.cat([ends.new_zeros(1), ends])
+
+
+def _sums(
+    weight: Float[Tensor, " n_kept"],
+    row: Int64[Tensor, " n_kept"],
+    rows: Float[Tensor, "n_rows d"],
+    starts: Int64[Tensor, " n_starts"],
+) -> Float[Tensor, "n_groups d"]:
+    """For each group of entries the sum of weight times row."""
+    return torch.nn.functional.embedding_bag(
+        row, rows, starts[:-1], mode="sum", per_sample_weights=weight
+    )
+
+
+class _Encode(torch.autograd.Function):
+    """Pre-activations of the entries alone, already computed; their gradient for all parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        latents, x, W_enc, _, _ = given  # noqa: N806
+        ctx.latents, ctx.x = latents, x
+        ctx.save_for_backward(W_enc)
+        return latents.value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,), (W_enc,) = grads, ctx.saved_tensors  # noqa: N806
+        latents, (order, starts) = ctx.latents, ctx.latents.by_latent
+        rows = _sums(grad[order], latents.token[order], ctx.x, starts)
+        b_enc = torch.bincount(latents.index, weights=grad, minlength=latents.d_sae).to(grad)
+        return None, None, rows.T, b_enc, -(W_enc @ b_enc)
+
+
+class _Decode(torch.autograd.Function):
+    """Sums of decoder rows over bags of entries."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        value, W_dec, latents, order, bags = given  # noqa: N806
+        index = latents.index if order is None else latents.index[order]
+        value = value if order is None else value[order]
+        ctx.latents, ctx.order, ctx.bags = latents, order, bags
+        ctx.save_for_backward(value, W_dec, index)
+        return _sums(value, index, W_dec, bags)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,), (value, W_dec, index) = grads, ctx.saved_tensors  # noqa: N806
+        grad = grad.contiguous()
+        n_bags = len(ctx.bags) - 1
+        bag = torch.arange(n_bags, device=index.device)
+        bag = bag.repeat_interleave(ctx.bags.diff(), output_size=len(index))
+        # What autograd calls for embedding_bag itself: for each entry, grad[bag] . W_dec[index].
+        dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001
+            grad, W_dec, index, ctx.bags[:-1], bag, 0, -1
+        )
+        order, starts = ctx.latents.by_latent
+        if ctx.order is not None:
+            dots = torch.empty_like(dots).index_copy_(0, ctx.order, dots)
+            bag = torch.empty_like(bag).index_copy_(0, ctx.order, bag)
+            value = torch.empty_like(value).index_copy_(0, ctx.order, value)
+        rows = _sums(value[order], bag[order], grad, starts)
+        return dots, rows, None, None, None
+
+
+def encode(
+    latents: Latents,
+    x: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],  # noqa: N803
+    b_enc: Float[Tensor, " d_sae"],
+    b_dec: Float[Tensor, " d_in"],
+) -> Latents:
+    """Latents whose values are functions of the encoder: `(x + b_dec - b_dec) W_enc + b_enc`.
+
+    Args:
+        latents: The entries kept, with their values.
+        x: What the encoder saw, `b_dec` taken off already; no gradient reaches it.
+        W_enc: Encoder.
+        b_enc: Its bias.
+        b_dec: What was taken off; its gradient counts that.
+
+    Returns:
+        The same latents, differentiable.
+    """
+    return latents.valued(_Encode.apply(latents, x, W_enc, b_enc, b_dec))  # pyright: ignore
+
+
+def decode(
+    latents: Latents,
+    W_dec: Float[Tensor, "d_sae d_in"],  # noqa: N803
+    edges: Sequence[int] = (),
+) -> Float[Tensor, "n_parts n d_in"]:
+    """What each part of the latents adds to a reconstruction; differentiable.
+
+    Args:
+        latents: Entries.
+        W_dec: Directions.
+        edges: Where parts end, rising, d_sae left out.
+
+    Returns:
+        Sums of value times decoder row, one for every part and token.
+    """
+    n, n_parts = len(latents), len(edges) + 1
+    order, bags = None, latents.starts
+    if edges:
+        inner = torch.tensor(list(edges), device=latents.index.device)
+        bag = torch.bucketize(latents.index, inner, right=True) * n + latents.token
+        order = bag.argsort(stable=True)
+        bags = _starts(bag, n * n_parts)
+    out = _Decode.apply(latents.value, W_dec, latents, order, bags)
+    return out.view(n_parts, n, -1)  # pyright: ignore

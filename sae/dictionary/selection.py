@@ -1,0 +1,112 @@
+"""Which pre-activations are kept: exact, and without sorting what cannot be among them.
+
+A latent belongs to a group with every d_sae / n_groups-th other. The k largest of a token lie in
+the k groups with the largest maxima, and whatever exceeds a bound lies in a group whose maximum
+does; so one pass over the pre-activations finds the maxima, and only few groups are looked into.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sae.dictionary.kernels import Latents
+
+__all__ = ["above", "largest", "least_of_largest"]
+
+Chunk = Float[Tensor, "_ d_sae"]
+N_GROUPS = 512
+
+
+def _grouped(pre: Chunk) -> Float[Tensor, "n per_group n_groups"]:
+    """Groups of latents as the last dimension; the whole row as one group each where that is it."""
+    d_sae = pre.shape[1]
+    n_groups = next((g for g in (N_GROUPS, N_GROUPS // 2) if d_sae % g == 0), d_sae)
+    return pre.view(len(pre), d_sae // n_groups, n_groups)
+
+
+@torch.no_grad()
+def largest(chunks: Iterator[Chunk], k: int) -> Latents:
+    """The k largest of each token, those above 0.
+
+    Args:
+        chunks: Pre-activations, a few tokens at a time.
+        k: Most entries a token.
+
+    Returns:
+        Latents, largest first or not.
+    """
+    parts, d_sae = [], 0
+    for pre in chunks:
+        d_sae = pre.shape[1]
+        value, index = _largest(pre, k)
+        parts.append((value.clone(), index))
+    value, index = (torch.cat(each) for each in zip(*parts, strict=True))
+    token, place = (value > 0).nonzero(as_tuple=True)
+    at = (token, place)
+    return Latents.from_entries(token, index[at], value[at], (len(value), d_sae))
+
+
+def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    groups = _grouped(pre)
+    n, per_group, n_groups = groups.shape
+    if per_group == 1 or n_groups <= 2 * k:
+        return tuple(pre.topk(k, dim=-1, sorted=False))  # pyright: ignore
+    group = groups.amax(1).topk(k, dim=-1, sorted=False).indices
+    few = groups.gather(2, group[:, None, :].expand(-1, per_group, -1)).reshape(n, -1)
+    kept = few.topk(k, dim=-1, sorted=False)
+    row = kept.indices.div(k, rounding_mode="floor")
+    return kept.values, row * n_groups + group.gather(1, kept.indices % k)
+
+
+@torch.no_grad()
+def above(chunks: Iterator[Chunk], bound: float) -> Latents:
+    """The entries above a bound.
+
+    Args:
+        chunks: Pre-activations, a few tokens at a time.
+        bound: At least 0.
+
+    Returns:
+        Latents.
+    """
+    parts, n, d_sae = [], 0, 0
+    for pre in chunks:
+        d_sae = pre.shape[1]
+        token, index, value = _above(pre, bound)
+        parts.append((token + n, index, value))
+        n += len(pre)
+    token, index, value = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Latents.from_entries(token, index, value, (n, d_sae))
+
+
+def _above(pre: Chunk, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    groups = _grouped(pre)
+    n_groups = groups.shape[2]
+    if groups.shape[1] == 1:
+        token, index = (pre > bound).nonzero(as_tuple=True)
+        return token, index, pre[token, index]
+    token, group = (groups.amax(1) > bound).nonzero(as_tuple=True)
+    few = groups[token, :, group]
+    entry, row = (few > bound).nonzero(as_tuple=True)
+    return token[entry], row * n_groups + group[entry], few[entry, row]
+
+
+@torch.no_grad()
+def least_of_largest(chunks: Iterator[Chunk], k: int) -> float:
+    """A bound that k entries a token exceed on average, if so many are above 0, and few others.
+
+    Args:
+        chunks: Pre-activations, a few tokens at a time.
+        k: Entries wanted a token.
+
+    Returns:
+        Just below the (n k)-th largest of the groups' maxima; 0 where that is not above 0.
+    """
+    maxima = torch.cat([_grouped(pre).amax(1) for pre in chunks])
+    n_kept, maxima = len(maxima) * k, maxima.flatten()
+    if len(maxima) <= n_kept:
+        return 0.0
+    least = maxima.kthvalue(len(maxima) - n_kept + 1).values
+    return max(0.0, torch.nextafter(least, torch.zeros_like(least)).item())

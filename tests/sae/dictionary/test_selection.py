@@ -1,0 +1,70 @@
+"""What is kept is exact, whatever the guess, the chunks and the groups."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae.dictionary import selection
+from sae.dictionary.config import BatchTopKConfig
+from sae.dictionary.sparsity import BatchTopK
+
+SHAPES = st.sampled_from([(1, 7), (5, 12), (16, 64), (9, 512), (40, 1024), (3, 768)])
+
+
+def drawn(shape, seed, coarse):
+    """Pre-activations; coarse ones tie."""
+    pre = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return (4 * pre).round() / 4 if coarse else pre
+
+
+@pytest.fixture(autouse=True)
+def few_groups(monkeypatch):
+    monkeypatch.setattr(selection, "N_GROUPS", 64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, st.integers(0, 2**31), st.booleans(), st.integers(1, 7), st.integers(1, 50))
+def test_the_k_largest_of_every_token(shape, seed, coarse, k, rows):
+    pre = drawn(shape, seed, coarse)
+    z = selection.largest(iter(pre.split(rows)), k)
+    expected = pre.relu().topk(k, dim=-1).values
+    found = z.dense().topk(k, dim=-1).values
+    assert torch.equal(found, expected)
+    assert torch.equal(pre[z.token, z.index], z.value)
+    assert (z.starts.diff() <= k).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, st.integers(0, 2**31), st.booleans(), st.floats(0, 3), st.integers(1, 50))
+def test_everything_above_a_bound(shape, seed, coarse, bound, rows):
+    pre = drawn(shape, seed, coarse)
+    z = selection.above(iter(pre.split(rows)), bound)
+    assert torch.equal(z.dense(), torch.where(pre > bound, pre, 0.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    SHAPES,
+    st.integers(0, 2**31),
+    st.booleans(),
+    st.integers(1, 7),
+    st.sampled_from([None, 0.0, 0.5, 2.0, 100.0]),
+)
+def test_a_batch_keeps_its_largest_whatever_the_guess(shape, seed, coarse, k, guess):
+    pre = drawn(shape, seed, coarse)
+    module = BatchTopK(BatchTopKConfig(k))
+    module._guess = guess
+    z = module.select(lambda: iter(pre.split(6)), training=True)
+    expected = pre.relu().flatten().topk(len(pre) * k).values
+    expected = expected[expected > 0]
+    assert torch.equal(z.value.sort(descending=True).values, expected)
+    assert torch.equal(pre[z.token, z.index], z.value)
+    assert float(module.threshold) == float(expected.min() if len(expected) else -1.0)
+
+
+def test_where_nothing_is_positive_nothing_is_kept():
+    pre = -torch.ones(4, 128)
+    assert len(selection.largest(iter((pre,)), 3).value) == 0
+    assert selection.least_of_largest(iter((pre,)), 3) == 0.0
+    assert len(BatchTopK(BatchTopKConfig(3)).select(lambda: iter((pre,)), True).value) == 0
