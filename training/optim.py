@@ -62,11 +62,14 @@ def step_(
         NumericalError: The gradient is not finite; nothing was changed.
     """
     sae.remove_parallel_gradient_()
-    norm = torch.nn.utils.clip_grad_norm_(sae.parameters(), grad_clip)
+    gradients = [each.grad for each in sae.parameters() if each.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
     if not torch.isfinite(norm):
         raise NumericalError(
             "a finite gradient", f"norm {norm.item()}", "lower lr or look for extreme activations"
         )
+    if norm > grad_clip:
+        torch.nn.utils.clip_grads_with_norm_(sae.parameters(), grad_clip, norm)
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()

@@ -275,16 +275,16 @@ class Sae(nn.Module):
     @torch.no_grad()
     def normalise_decoder_(self) -> None:
         """Give every row of `W_dec` norm 1, in place; wanted after every optimiser step."""
-        self.W_dec.copy_(nn.functional.normalize(self.W_dec, dim=-1))
+        self.W_dec.div_(self.W_dec.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
 
     @torch.no_grad()
     def remove_parallel_gradient_(self) -> None:
         """Take from the gradient of `W_dec` what would only change its rows' norms, in place."""
         if self.W_dec.grad is None:
             return
-        unit = nn.functional.normalize(self.W_dec, dim=-1)
-        along = (self.W_dec.grad * unit).sum(dim=-1, keepdim=True)
-        self.W_dec.grad -= along * unit
+        squares = torch.linalg.vecdot(self.W_dec, self.W_dec).clamp_min_(1e-24)
+        along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec) / squares
+        self.W_dec.grad.addcmul_(self.W_dec, along.unsqueeze(-1), value=-1)
 
     def _facts(self) -> dict[str, object]:
         sparsity = {

@@ -19,11 +19,11 @@ Chunk = Float[Tensor, "_ d_sae"]
 N_GROUPS = 512
 
 
-def _grouped(pre: Chunk) -> Float[Tensor, "n per_group n_groups"]:
-    """Groups of latents as the last dimension; the whole row as one group each where that is it."""
-    d_sae = pre.shape[1]
-    n_groups = next((g for g in (N_GROUPS, N_GROUPS // 2) if d_sae % g == 0), d_sae)
-    return pre.view(len(pre), d_sae // n_groups, n_groups)
+def _grouped(pre: Chunk, n_groups: int | None = None) -> Float[Tensor, "n per_group n_groups"]:
+    """Groups of latents as the last dimension; each latent its own where they cannot be grouped."""
+    d_sae, wanted = pre.shape[1], n_groups or N_GROUPS
+    fits = next((g for g in (wanted, wanted // 2) if g and d_sae % g == 0), d_sae)
+    return pre.view(len(pre), d_sae // fits, fits)
 
 
 @torch.no_grad()
@@ -49,15 +49,15 @@ def largest(chunks: Iterator[Chunk], k: int) -> Latents:
 
 
 def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
-    groups = _grouped(pre)
+    groups = _grouped(pre, 8 * k)
     n, per_group, n_groups = groups.shape
     if per_group == 1 or n_groups <= 2 * k:
         return tuple(pre.topk(k, dim=-1, sorted=False))  # pyright: ignore
     group = groups.amax(1).topk(k, dim=-1, sorted=False).indices
     few = groups.gather(2, group[:, None, :].expand(-1, per_group, -1)).reshape(n, -1)
-    kept = few.topk(k, dim=-1, sorted=False)
-    row = kept.indices.div(k, rounding_mode="floor")
-    return kept.values, row * n_groups + group.gather(1, kept.indices % k)
+    value, place = _largest(few, k)
+    row = place.div(k, rounding_mode="floor")
+    return value, row * n_groups + group.gather(1, place % k)
 
 
 @torch.no_grad()
