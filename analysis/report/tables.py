@@ -8,12 +8,11 @@ import pandas as pd
 
 from analysis.marks import three
 from analysis.report.words import percent_of, range_of
-from analysis.schema import Measured, Spread, Summary
+from analysis.schema import Measured, Summary
 
 __all__ = [
     "Table",
     "behaviour",
-    "contexts",
     "differences",
     "error_rates",
     "flat",
@@ -134,47 +133,6 @@ def differences(summary: Summary) -> Table:
     head = ("pair", "text", "difference [95 % interval]", "interval", "checkpoints")
     caption = "In-span share of the first minus the second, same documents, matched KL from base"
     return Table(caption, head, rows, frozenset({0, 1, 3, 4}))
-
-
-def contexts(summary: Summary) -> Table:
-    """How well personas are told apart, by kind of document.
-
-    Args:
-        summary: Of the trace.
-
-    Returns:
-        One row a kind.
-    """
-    rows = [
-        (
-            name,
-            "yes" if each.chosen_here else "no",
-            three(each.n_tokens),
-            three(each.n_personas),
-            *map(_spread, (each.latent, each.probe, each.ideal)),
-        )
-        for name, each in summary.contexts.items()
-    ]
-    head = (
-        "kind of document",
-        "chosen on it",
-        "labelled tokens",
-        "personas",
-        "best latent",
-        "linear probe",
-        "ideal observer",
-    )
-    caption = (
-        "AUROC by kind of held-out document: median over personas (least to greatest), no "
-        "interval; 0.5 is chance; latents and probe are the same in every row"
-    )
-    return Table(caption, head, rows, frozenset({0, 1}))
-
-
-def _spread(spread: Spread | None) -> str:
-    if spread is None or spread.value is None:
-        return "n/a"
-    return f"{three(spread.value)} ({three(spread.low)} to {three(spread.high)})"
 
 
 def error_rates(summary: Summary) -> Table:
