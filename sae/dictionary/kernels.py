@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 __all__ = ["Latents", "decode", "encode"]
@@ -98,13 +98,15 @@ class Latents:
         """The entries with the largest activations.
 
         Args:
-            n_kept: How many; all where there are no more.
+            n_kept: How many; all where there are no more. Of equal ones the first count, so that
+                what is kept does not depend on how much smaller ones there are.
         """
         if len(self.value) <= n_kept:
             return self
-        chosen = self.value.topk(n_kept, sorted=False).indices
-        at = torch.zeros_like(self.index, dtype=torch.bool).index_fill(0, chosen, True).nonzero()
-        at = at.squeeze(1)
+        least = self.value.topk(n_kept, sorted=False).values.min()
+        more, ties = self.value > least, self.value == least
+        n_ties = n_kept - more.sum()
+        at = (more | (ties & (ties.cumsum(0) <= n_ties))).nonzero().squeeze(1)
         shape = (len(self), self.d_sae)
         return self.from_entries(self.token[at], self.index[at], self.value[at], shape)
 
@@ -135,14 +137,14 @@ class _Encode(torch.autograd.Function):
     """Pre-activations of the entries alone, already computed; their gradient for all parameters."""
 
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Shaped[Tensor, "..."]:
         latents, x, W_enc, _, _ = given  # noqa: N806
         ctx.latents, ctx.x = latents, x
         ctx.save_for_backward(W_enc)
         return latents.value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Shaped[Tensor, "..."] | None, ...]:
         (grad,), (W_enc,) = grads, ctx.saved_tensors  # noqa: N806
         latents, (order, starts) = ctx.latents, ctx.latents.by_latent
         rows = _sums(grad[order], latents.token[order], ctx.x, starts)
@@ -154,7 +156,7 @@ class _Decode(torch.autograd.Function):
     """Sums of decoder rows over bags of entries."""
 
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Shaped[Tensor, "..."]:
         value, W_dec, latents, order, bags = given  # noqa: N806
         index = latents.index if order is None else latents.index[order]
         value = value if order is None else value[order]
@@ -163,7 +165,7 @@ class _Decode(torch.autograd.Function):
         return _sums(value, index, W_dec, bags)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Shaped[Tensor, "..."] | None, ...]:
         (grad,), (value, W_dec, index) = grads, ctx.saved_tensors  # noqa: N806
         grad = grad.contiguous()
         n_bags = len(ctx.bags) - 1

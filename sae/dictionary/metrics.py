@@ -1,7 +1,6 @@
 """One definition for each number: `update` returns sums that add up, `compute` divides.
 
-Every row given counts: leave out padding and special tokens before. Sums are float64 or integers,
-so that batching cannot change an answer.
+Every row given counts: leave padding out before. Sums are exact enough for any batching.
 """
 
 from dataclasses import dataclass, fields
@@ -32,7 +31,6 @@ __all__ = [
     "l0_compute",
     "l0_update",
 ]
-
 
 _SumsT = TypeVar("_SumsT", bound="_Sums")
 
@@ -76,9 +74,8 @@ def fvu_update(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> Fv
     Returns:
         Sums over these tokens.
     """
-    x, wide = x.detach(), torch.float64
-    error = x - x_hat.detach()
-    sums = x.sum(0, dtype=wide), x.square().sum(0, dtype=wide), error.square().sum(dtype=wide)
+    x, squares, wide = x.detach(), (x - x_hat).detach().square(), torch.float64
+    sums = x.sum(0, dtype=wide), x.square().sum(0, dtype=wide), squares.sum(dtype=wide)
     return FvuSums(len(x), *sums)
 
 
@@ -126,9 +123,9 @@ def fire_rate_update(z: Float[Tensor, "n d_sae"] | Latents) -> FireSums:
     Returns:
         Sums over these tokens.
     """
-    if isinstance(z, Latents):
-        return FireSums(len(z), torch.bincount(z.index[z.value > 0], minlength=z.d_sae))
-    return FireSums(len(z), (z > 0).sum(0))
+    if not isinstance(z, Latents):
+        return FireSums(len(z), (z > 0).sum(0))
+    return FireSums(len(z), torch.bincount(z.index[z.value > 0], minlength=z.d_sae))
 
 
 l0_update = fire_rate_update
@@ -184,10 +181,8 @@ def dead_update(
     Returns:
         After the batch: 0 for a latent that fired on its last token.
     """
-    if not len(z):
-        return n_tokens_since_fired.clone()
-    last = torch.full_like(n_tokens_since_fired, -1)
-    last = last.scatter_reduce(0, z.index, torch.where(z.value > 0, z.token, -1), "amax")
+    fired = torch.where(z.value > 0, z.token, -1)
+    last = torch.full_like(n_tokens_since_fired, -1).scatter_reduce(0, z.index, fired, "amax")
     return torch.where(last >= 0, len(z) - 1 - last, n_tokens_since_fired + len(z))
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import html
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,13 +13,11 @@ from torch import Tensor, nn
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
 from sae.dictionary.kernels import Latents
-from sae.dictionary.sparsity import Chunks, sparsity_for
+from sae.dictionary.selection import pre_activations
+from sae.dictionary.sparsity import sparsity_for
 from sae.errors import ConfigError
 
 __all__ = ["Sae", "SaeOutput"]
-
-CHUNK_ELEMENTS = {False: 1 << 22, True: 1 << 26}
-"""Pre-activations held at a time, on the CPU (they should stay in its cache) and on CUDA."""
 
 
 class SaeOutput(NamedTuple):
@@ -130,22 +127,12 @@ class Sae(nn.Module):
             InputError: A BatchTopK dictionary outside training has no threshold yet.
         """
         centred = (self.input_scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
-        kept = self.sparsity.select(self._chunks(centred, dtype or centred.dtype), self.training)
+        chunks = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
+        kept = self.sparsity.select(chunks, self.training)
         kept = kept.valued(kept.value.to(centred.dtype))
         if not torch.is_grad_enabled():
             return kept
         return kernels.encode(kept, centred, self.W_enc, self.b_enc, self.b_dec)
-
-    def _chunks(self, centred: Float[Tensor, "n d_in"], dtype: torch.dtype) -> Chunks:
-        weight, bias = (each.detach().to(dtype) for each in (self.W_enc, self.b_enc))
-        n_rows = max(1, CHUNK_ELEMENTS[centred.is_cuda] // self.config.d_sae)
-        room = weight.new_empty(min(n_rows, len(centred)), self.config.d_sae)
-
-        def chunks() -> Iterator[Float[Tensor, "_ d_sae"]]:
-            for rows in centred.split(n_rows):
-                yield torch.addmm(bias, rows.to(dtype), weight, out=room[: len(rows)])
-
-        return chunks
 
     def decode_sparse(self, latents: Latents) -> tuple[Float[Tensor, "n d_in"], ...]:
         """Reconstructions from each nested prefix of the latents that fire.

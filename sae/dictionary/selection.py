@@ -5,7 +5,7 @@ the k groups with the largest maxima, and whatever exceeds a bound lies in a gro
 does; so one pass over the pre-activations finds the maxima, and only few groups are looked into.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,10 +13,40 @@ from torch import Tensor
 
 from sae.dictionary.kernels import Latents
 
-__all__ = ["above", "largest", "least_of_largest"]
+__all__ = ["Chunks", "above", "largest", "least_of_largest", "pre_activations"]
 
 Chunk = Float[Tensor, "_ d_sae"]
+Chunks = Callable[[], Iterator[Chunk]]
+"""Pre-activations of a batch, a few tokens at a time; each chunk is gone when the next one comes,
+and they can be asked for again."""
+CHUNK_ELEMENTS = {False: 1 << 22, True: 1 << 26}
+"""Pre-activations held at a time, on the CPU (they should stay in its cache) and on CUDA."""
 N_GROUPS = 512
+
+
+def pre_activations(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],  # noqa: N803
+    b_enc: Float[Tensor, " d_sae"],
+    dtype: torch.dtype,
+) -> Chunks:
+    """The encoder's product, a few tokens at a time, in memory that is used again.
+
+    Args:
+        centred: What is encoded, `b_dec` taken off.
+        W_enc: Encoder.
+        b_enc: Its bias.
+        dtype: Of the product.
+    """
+    weight, bias = (each.detach().to(dtype) for each in (W_enc, b_enc))
+    n_rows = max(1, CHUNK_ELEMENTS[centred.is_cuda] // len(b_enc))
+    room = weight.new_empty(min(n_rows, len(centred)), len(b_enc))
+
+    def chunks() -> Iterator[Chunk]:
+        for rows in centred.split(n_rows):
+            yield torch.addmm(bias, rows.to(dtype), weight, out=room[: len(rows)])
+
+    return chunks
 
 
 def _grouped(pre: Chunk, n_groups: int | None = None) -> Float[Tensor, "n per_group n_groups"]:
@@ -81,7 +111,9 @@ def above(chunks: Iterator[Chunk], bound: float) -> Latents:
     return Latents.from_entries(token, index, value, (n, d_sae))
 
 
-def _above(pre: Chunk, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+def _above(
+    pre: Chunk, bound: float
+) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]:
     groups = _grouped(pre)
     n_groups = groups.shape[2]
     if groups.shape[1] == 1:

@@ -6,7 +6,6 @@ and `scale_`-ing the module by the same factor scales the latents by it. Folding
 input scale relies on that.
 """
 
-from collections.abc import Callable, Iterator
 from typing import assert_never
 
 import torch
@@ -15,14 +14,10 @@ from torch import Tensor, nn
 
 from sae.dictionary.config import BatchTopKConfig, ReluConfig, SparsityConfig, TopKConfig
 from sae.dictionary.kernels import Latents
-from sae.dictionary.selection import above, largest, least_of_largest
+from sae.dictionary.selection import Chunks, above, largest, least_of_largest
 from sae.errors import InputError
 
-__all__ = ["BatchTopK", "Chunks", "Relu", "Sparsity", "TopK", "sparsity_for"]
-
-Chunks = Callable[[], Iterator[Float[Tensor, "_ d_sae"]]]
-"""Pre-activations of a batch, a few tokens at a time; each chunk is gone when the next one comes,
-and they can be asked for again."""
+__all__ = ["BatchTopK", "Relu", "Sparsity", "TopK", "sparsity_for"]
 
 
 def _whole(pre: Float[Tensor, "n d_sae"]) -> Chunks:

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig, initialise_
-from sae.dictionary import sae as module
+from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig, initialise_, selection
 from sae.dictionary.kernels import Latents, decode
 from sae.dictionary.losses import dictionary_loss
 from training.config import TrainConfig
@@ -121,7 +120,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("prefixes", [(), (128,)], ids=["flat", "nested"])
 @pytest.mark.parametrize("sparsity", SPARSITIES, ids=lambda each: each.kind)
 def test_no_step_and_no_encoding_forms_a_dense_matrix(sparsity, prefixes, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", {False: 64 * 512, True: 64 * 512})
+    monkeypatch.setattr(selection, "CHUNK_ELEMENTS", {False: 64 * 512, True: 64 * 512})
     sae, x = made(sparsity, prefixes, d_sae=512), sample(4, n=1024)
     dead = torch.arange(512) < 8
     sae.encode_sparse(x)

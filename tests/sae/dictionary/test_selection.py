@@ -63,6 +63,22 @@ def test_a_batch_keeps_its_largest_whatever_the_guess(shape, seed, coarse, k, gu
     assert float(module.threshold) == float(expected.min() if len(expected) else -1.0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(SHAPES, st.integers(0, 2**31), st.integers(1, 7), st.floats(0, 1))
+def test_of_equal_entries_the_same_are_kept_in_the_same_order_whatever_the_guess(
+    shape, seed, k, share
+):
+    pre, found = drawn(shape, seed, coarse=True), []
+    bound = max(0.0, float(pre.flatten().topk(min(len(pre) * k, pre.numel())).values.min()))
+    for guess in (None, 0.0, share * 0.9 * bound):
+        module = BatchTopK(BatchTopKConfig(k))
+        module._guess = guess
+        found.append(module.select(lambda: iter(pre.split(6)), training=True))
+    for other in found[1:]:
+        assert torch.equal(other.token, found[0].token)
+        assert torch.equal(other.index, found[0].index)
+
+
 def test_where_nothing_is_positive_nothing_is_kept():
     pre = -torch.ones(4, 128)
     assert len(selection.largest(iter((pre,)), 3).value) == 0
