@@ -163,13 +163,16 @@ def report(everyone: list[Contestant], shape: dict, asked: argparse.Namespace) -
     rows = []
     for ours, theirs, least in TARGETS:
         rows.append((f"{theirs} / {ours}", ratio(rounds, theirs, ours), ">=", least))
+        # The peers multiply in float32, so the same with ours in float32 stands beside it.
+        same = f"{ours}:float32"
+        rows.append((f"{theirs} / {same}", ratio(rounds, theirs, same), "", ""))
     for ours, against, most in LIMITS:
         rows.append((f"{ours} / {against}", ratio(rounds, ours, against), "<=", most))
     print(f"\n{'ratio':60s}{'median':>8s}{'quartiles':>18s}   asked")
     for name, found, sign, bound in rows:
         if found is not None:
             low, high = found["quartiles"]
-            print(f"{name:60s}{found['median']:8.2f}{low:9.2f}{high:9.2f}   {sign} {bound:g}")
+            print(f"{name:60s}{found['median']:8.2f}{low:9.2f}{high:9.2f}   {sign} {bound}")
     row = {
         "benchmark": "bench_step",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -82,6 +82,10 @@ class Latents:
         order = self.index.argsort(stable=True)
         return order, _starts(self.index, self.d_sae)
 
+    def n_fires(self) -> Int64[Tensor, " d_sae"]:
+        """Tokens on which each latent is above 0."""
+        return torch.bincount(self.index[self.value > 0], minlength=self.d_sae)
+
     def valued(self, value: Float[Tensor, " n_kept"]) -> "Latents":
         """The same entries with other activations.
 

@@ -1,6 +1,7 @@
 """One definition for each number: `update` returns sums that add up, `compute` divides.
 
-Every row given counts: leave padding out before. Sums are exact enough for any batching.
+Every row given counts: leave out padding and special tokens before. Sums are float64 or integers,
+so that batching cannot change an answer.
 """
 
 from dataclasses import dataclass, fields
@@ -74,9 +75,9 @@ def fvu_update(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> Fv
     Returns:
         Sums over these tokens.
     """
-    x, squares, wide = x.detach(), (x - x_hat).detach().square(), torch.float64
-    sums = x.sum(0, dtype=wide), x.square().sum(0, dtype=wide), squares.sum(dtype=wide)
-    return FvuSums(len(x), *sums)
+    exact = x.detach().double()
+    error = exact - x_hat.detach().double()
+    return FvuSums(len(x), exact.sum(0), exact.square().sum(0), error.square().sum())
 
 
 def fvu_compute(sums: FvuSums) -> float:
@@ -123,9 +124,7 @@ def fire_rate_update(z: Float[Tensor, "n d_sae"] | Latents) -> FireSums:
     Returns:
         Sums over these tokens.
     """
-    if not isinstance(z, Latents):
-        return FireSums(len(z), (z > 0).sum(0))
-    return FireSums(len(z), torch.bincount(z.index[z.value > 0], minlength=z.d_sae))
+    return FireSums(len(z), z.n_fires() if isinstance(z, Latents) else (z > 0).sum(0))
 
 
 l0_update = fire_rate_update

@@ -250,7 +250,7 @@ class Sae(nn.Module):
         rows = unit_rows(n, self.config.d_in, generator).to(self.W_dec)
         with torch.no_grad():
             wider.W_dec = nn.Parameter(torch.cat([self.W_dec, rows]))
-            wider.W_enc = nn.Parameter(torch.cat([self.W_enc, rows.T], dim=1))
+            wider.W_enc = nn.Parameter(torch.cat([self.W_enc.T, rows]).T)
             wider.b_enc = nn.Parameter(torch.cat([self.b_enc, self.b_enc.new_zeros(n)]))
             wider.b_dec = nn.Parameter(self.b_dec.clone())
         wider.sparsity = copy.deepcopy(self.sparsity)

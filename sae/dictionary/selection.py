@@ -49,11 +49,25 @@ def pre_activations(
     return chunks
 
 
-def _grouped(pre: Chunk, n_groups: int | None = None) -> Float[Tensor, "n per_group n_groups"]:
+def _grouped(pre: Chunk, wanted: int) -> Float[Tensor, "n per_group n_groups"]:
     """Groups of latents as the last dimension; each latent its own where they cannot be grouped."""
-    d_sae, wanted = pre.shape[1], n_groups or N_GROUPS
+    d_sae = pre.shape[1]
     fits = next((g for g in (wanted, wanted // 2) if g and d_sae % g == 0), d_sae)
     return pre.view(len(pre), d_sae // fits, fits)
+
+
+Entries = tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]
+"""Token in the chunk, latent and value of each entry."""
+
+
+def _collected(chunks: Iterator[Chunk], chosen: Callable[[Chunk], Entries]) -> Latents:
+    parts, n, d_sae = [], 0, 0
+    for pre in chunks:
+        token, index, value = chosen(pre)
+        parts.append((token + n, index, value))
+        n, d_sae = n + len(pre), pre.shape[1]
+    token, index, value = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Latents.from_entries(token, index, value, (n, d_sae))
 
 
 @torch.no_grad()
@@ -65,17 +79,15 @@ def largest(chunks: Iterator[Chunk], k: int) -> Latents:
         k: Most entries a token.
 
     Returns:
-        Latents, largest first or not.
+        Latents, in the unit of the pre-activations.
     """
-    parts, d_sae = [], 0
-    for pre in chunks:
-        d_sae = pre.shape[1]
+
+    def chosen(pre: Chunk) -> Entries:
         value, index = _largest(pre, k)
-        parts.append((value.clone(), index))
-    value, index = (torch.cat(each) for each in zip(*parts, strict=True))
-    token, place = (value > 0).nonzero(as_tuple=True)
-    at = (token, place)
-    return Latents.from_entries(token, index[at], value[at], (len(value), d_sae))
+        at = (value > 0).nonzero(as_tuple=True)
+        return at[0], index[at], value[at]
+
+    return _collected(chunks, chosen)
 
 
 def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
@@ -84,7 +96,7 @@ def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n
     if per_group == 1 or n_groups <= 2 * k:
         return tuple(pre.topk(k, dim=-1, sorted=False))  # pyright: ignore
     group = groups.amax(1).topk(k, dim=-1, sorted=False).indices
-    few = groups.gather(2, group[:, None, :].expand(-1, per_group, -1)).reshape(n, -1)
+    few = groups.gather(2, group[:, None, :].expand(-1, per_group, -1)).view(n, per_group * k)
     value, place = _largest(few, k)
     row = place.div(k, rounding_mode="floor")
     return value, row * n_groups + group.gather(1, place % k)
@@ -99,22 +111,13 @@ def above(chunks: Iterator[Chunk], bound: float) -> Latents:
         bound: At least 0.
 
     Returns:
-        Latents.
+        Latents, in the unit of the pre-activations.
     """
-    parts, n, d_sae = [], 0, 0
-    for pre in chunks:
-        d_sae = pre.shape[1]
-        token, index, value = _above(pre, bound)
-        parts.append((token + n, index, value))
-        n += len(pre)
-    token, index, value = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Latents.from_entries(token, index, value, (n, d_sae))
+    return _collected(chunks, lambda pre: _above(pre, bound))
 
 
-def _above(
-    pre: Chunk, bound: float
-) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Float[Tensor, " m"]]:
-    groups = _grouped(pre)
+def _above(pre: Chunk, bound: float) -> Entries:
+    groups = _grouped(pre, N_GROUPS)
     n_groups = groups.shape[2]
     if groups.shape[1] == 1:
         token, index = (pre > bound).nonzero(as_tuple=True)
@@ -136,7 +139,7 @@ def least_of_largest(chunks: Iterator[Chunk], k: int) -> float:
     Returns:
         Just below the (n k)-th largest of the groups' maxima; 0 where that is not above 0.
     """
-    maxima = torch.cat([_grouped(pre).amax(1) for pre in chunks])
+    maxima = torch.cat([_grouped(pre, N_GROUPS).amax(1) for pre in chunks])
     n_kept, maxima = len(maxima) * k, maxima.flatten()
     if len(maxima) <= n_kept:
         return 0.0

@@ -210,7 +210,8 @@ def _filled(file: Path, sae: Sae, tensors: Mapping[str, Shaped[Tensor, "..."]]) 
             raise _damaged(file, f"{name} of type {tensors[name].dtype}")
         if not tensors[name].isfinite().all():
             raise _damaged(file, f"{name} with values that are not finite")
-    sae.load_state_dict(dict(tensors), assign=True)
+    laid_out = {"W_enc": tensors["W_enc"].T.contiguous().T}  # a latent's weights together
+    sae.load_state_dict(dict(tensors) | laid_out, assign=True)
     if len(types := {each.dtype for each in sae.parameters()}) > 1:
         raise _damaged(file, f"parameters of different types: {sorted(map(str, types))}")
     if sae.input_scale != 1:

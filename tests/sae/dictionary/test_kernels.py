@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig, initialise_, selection
 from sae.dictionary.kernels import Latents, decode
 from sae.dictionary.losses import dictionary_loss
+from sae.formats import native
 from training.config import TrainConfig
 from training.optim import adam, step_
 
@@ -100,6 +101,19 @@ def test_a_narrow_product_changes_values_by_its_rounding_alone(sparsity):
     assert both.sum() > 0.9 * len(exact.value)
     difference = (exact.dense() - rounded.dense())[both]
     assert difference.abs().max() < 0.05 * exact.value.max()
+
+
+def test_a_latents_weights_lie_together_in_every_dictionary(tmp_path):
+    sae = made(TopKConfig(K))
+    native.write(tmp_path, sae, {})
+    wider = sae.added(3, torch.Generator().manual_seed(0))
+    for each in (sae, sae.folded(), wider, native.read(tmp_path)[0]):
+        assert each.W_enc.T.is_contiguous()
+
+
+def test_no_token_has_no_latents():
+    z = made(TopKConfig(K)).encode_sparse(sample(0)[:0])
+    assert (len(z), z.dense().shape) == (0, (0, D_SAE))
 
 
 class Largest(TorchDispatchMode):

@@ -51,6 +51,16 @@ def test_l0_and_fire_rate_by_hand():
     assert metrics.fire_rate_compute(sums).tolist() == [1.0, 0.0, 0.5]
 
 
+def test_fvu_is_not_lost_beside_a_large_mean_or_in_a_narrow_type():
+    x = 1000.0 * torch.ones(3, 2) + X  # each value exact in float32
+    assert fvu(x, x + 1.0) == pytest.approx(6 / 16, rel=1e-12)
+    x = torch.tensor([[257.0], [259.0], [261.0]])  # a square has more digits than bfloat16
+    assert fvu(x.bfloat16(), x.bfloat16()) == 0.0
+    narrow = x.bfloat16().double()
+    by_hand = 3 / ((narrow - narrow.mean()) ** 2).sum().item()
+    assert fvu(x.bfloat16(), (narrow - 1).float()) == pytest.approx(by_hand)
+
+
 def test_dead_by_hand():
     z = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     since = metrics.dead_update(torch.tensor([7, 7, 7]), Latents.of(z))
