@@ -21,7 +21,7 @@ from scripts._text import (
     text_inputs,
 )
 from training.organism.checkpoints import Yardstick
-from training.organism.language_model import OptimiserConfig
+from training.organism.optimiser import OptimiserConfig
 from training.organism.tuning import RECORD, Tuning, scored_tokens, target_of
 
 __all__ = ["Config", "inputs_of", "job_of"]

@@ -17,7 +17,8 @@ from sae.stream.model import LanguageModel, load_model
 from sae.stream.text import Document, Turn
 from training.organism.grow import GrowConfig
 from training.organism.held_out import TextConfig
-from training.organism.language_model import OptimiserConfig, ShapeConfig
+from training.organism.language_model import ShapeConfig
+from training.organism.optimiser import OptimiserConfig
 from training.organism.world import WorldConfig
 
 torch.set_num_threads(1)  # the models are too small to gain from more

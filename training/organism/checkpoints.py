@@ -12,7 +12,8 @@ from sae.change import Change, measure_change
 from sae.stream.activations import HookPoint
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
-from training.organism.language_model import LmStep, OptimiserConfig
+from training.organism.language_model import LmStep
+from training.organism.optimiser import OptimiserConfig
 
 __all__ = ["Checkpoint", "Yardstick", "checkpoints", "due_steps", "lengthened", "up_to"]
 __all__ += ["write_json", "write_model"]

@@ -30,7 +30,6 @@ from training.organism.held_out import TextConfig, ideal_loss, neutral_text, wri
 from training.organism.language_model import (
     Batch,
     LmStep,
-    OptimiserConfig,
     ShapeConfig,
     Tell,
     level_unseen_,
@@ -39,6 +38,7 @@ from training.organism.language_model import (
     told,
     train,
 )
+from training.organism.optimiser import OptimiserConfig
 from training.organism.world import World, WorldConfig
 
 __all__ = ["GrowConfig", "grow", "seed_of"]
@@ -58,16 +58,18 @@ class GrowConfig:
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Shape of every model."""
     base: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(n_steps=2600, weight_decay=0.6)
+        default_factory=lambda: OptimiserConfig(n_steps=2600, weight_decay=0.6, products="auto")
     )
     """Pre-training. Without decay the residual stream grows to hundreds of times the norm of an
     embedding."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1.2e-3, n_steps=480, decay=1.0)
+        default_factory=lambda: OptimiserConfig(lr=1.2e-3, n_steps=480, decay=1.0, products="auto")
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(n_steps=600, weight_decay=0.6, decay=0.5)
+        default_factory=lambda: OptimiserConfig(
+            n_steps=600, weight_decay=0.6, decay=0.5, products="auto"
+        )
     )
     """Longest training of a pole from random weights."""
     text: TextConfig = field(default_factory=TextConfig)

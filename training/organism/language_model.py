@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ from transformers import (
 
 from sae.errors import ConfigError, NumericalError
 from sae.stream.activations import padded
+from training.organism.optimiser import OptimiserConfig, optimisers_of, products, rate_at
 
 __all__ = [
     "Batch",
     "LmStep",
-    "OptimiserConfig",
     "ShapeConfig",
     "level_unseen_",
     "Tell",
@@ -51,27 +51,6 @@ class ShapeConfig:
     """Attention heads a block."""
     n_positions: int = 160
     """Longest sequence, in tokens."""
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """How weights are updated, over a run of a known number of steps."""
-
-    kind: Literal["muon", "adamw"] = "muon"
-    """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all. On the organism
-    Muon needs about a third of AdamW's tokens."""
-    lr: float = 6e-3
-    """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
-    n_steps: int = 1800
-    """Updates."""
-    batch_tokens: int = 2500
-    """Tokens a step, filled with whole documents."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of the matrices that Muon updates; AdamW has none."""
-    warmup: float = 0.03
-    """Share of the steps over which the rate rises."""
-    decay: float = 0.8
-    """Share of the steps, at the end, over which the rate falls to zero."""
 
 
 @dataclass(frozen=True)
@@ -231,15 +210,16 @@ def train(
     Raises:
         NumericalError: A loss is not finite; that step was not taken.
     """
-    optimisers = _optimisers(module, config)
+    optimisers = optimisers_of(module, config)
     n_tokens = 0
     module.eval()
     for step in range(config.n_steps):
         batch = next(source)
-        rate = config.lr * _schedule(step + 0.5, config)
+        rate = rate_at(step + 0.5, config)
         for group in (g for optimiser in optimisers for g in optimiser.param_groups):
             group["lr"] = rate
-        loss = losses(module, batch).mean()
+        with products(config, module.device):
+            loss = losses(module, batch).mean()
         if not loss.isfinite():
             raise NumericalError(f"step {step + 1}", f"loss {loss.item()}", "lower optimiser.lr")
         module.zero_grad(set_to_none=True)
@@ -256,30 +236,3 @@ def told(steps: Iterator[LmStep], tell: Tell, name: str, n_steps: int) -> Iterat
     for step in steps:
         tell(name, n_steps, step)
         yield step
-
-
-def _schedule(step: float, config: OptimiserConfig) -> float:
-    rising = step / (config.warmup * config.n_steps) if config.warmup else 1.0
-    falling = (config.n_steps - step) / (config.decay * config.n_steps) if config.decay else 1.0
-    return min(1.0, rising, falling)
-
-
-def _optimisers(module: PreTrainedModel, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, where orthogonal steps make sense, AdamW elsewhere."""
-    ends: tuple[Any, ...] = (module.get_input_embeddings(), module.get_output_embeddings())
-    apart = {id(end.weight) for end in ends if end is not None}
-    hidden = [p for p in module.parameters() if p.ndim == 2 and id(p) not in apart]
-    if config.kind == "adamw" or not hidden:
-        return [torch.optim.AdamW(module.parameters(), config.lr, (0.9, 0.95), weight_decay=0.0)]
-    chosen = {id(p) for p in hidden}
-    rest = [p for p in module.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(
-            hidden,
-            config.lr,
-            momentum=0.95,
-            weight_decay=config.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=0.0),
-    ]

@@ -25,13 +25,13 @@ from training.organism.checkpoints import (
 )
 from training.organism.language_model import (
     Batch,
-    OptimiserConfig,
     Tell,
     batches,
     mean_loss,
     told,
     train,
 )
+from training.organism.optimiser import OptimiserConfig
 
 __all__ = ["RECORD", "Tuning", "scored_tokens", "target_of", "text_batches", "tune"]
 

@@ -15,7 +15,8 @@ from sae.stream.tokens import tokenize
 from training.organism.grammar import N_EXCHANGES
 from training.organism.grow import GrowConfig, grow, seed_of
 from training.organism.held_out import TextConfig
-from training.organism.language_model import OptimiserConfig, ShapeConfig
+from training.organism.language_model import ShapeConfig
+from training.organism.optimiser import OptimiserConfig
 
 CONFIG = GrowConfig(
     shape=ShapeConfig(d_model=32, n_layers=2, n_heads=2),

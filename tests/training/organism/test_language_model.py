@@ -13,7 +13,6 @@ from training.organism.corpus import Kind, ids, samples, tokenizer
 from training.organism.grammar import N_EXCHANGES
 from training.organism.language_model import (
     Batch,
-    OptimiserConfig,
     ShapeConfig,
     batches,
     mean_loss,
@@ -21,6 +20,7 @@ from training.organism.language_model import (
     told,
     train,
 )
+from training.organism.optimiser import OptimiserConfig, optimisers_of, products
 
 SHAPE = ShapeConfig(d_model=32, n_layers=2, n_heads=2)
 SHORT = OptimiserConfig(n_steps=12, batch_tokens=400)
@@ -51,6 +51,34 @@ def test_one_seed_gives_one_model_bit_for_bit(world, words, kind):
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
     start = weights(new_model(SHAPE, words, 3))
     assert all(not torch.equal(start[name], runs[0][name]) for name in start)
+
+
+def test_products_in_bfloat16_repeat_too_and_leave_weights_and_settings_as_they_were(world, words):
+    given = torch.backends.cuda.flash_sdp_enabled(), torch.is_autocast_enabled("cpu")
+    runs = {}
+    for name in ("float32", "bfloat16", "bfloat16 again", "auto"):
+        config = OptimiserConfig(n_steps=5, batch_tokens=400, products=name.split()[0])
+        module = new_model(SHAPE, words, 3)
+        steps = list(train(module, text(world, words), config))
+        runs[name] = weights(module), [step.loss for step in steps]
+    plain, low = runs["float32"], runs["bfloat16"]
+    assert low[1] == runs["bfloat16 again"][1]
+    assert all(torch.equal(low[0][name], runs["bfloat16 again"][0][name]) for name in low[0])
+    assert all(each.dtype == torch.float32 for each in low[0].values())
+    assert low[1] != plain[1]
+    assert low[1] == pytest.approx(plain[1], abs=0.02)
+    assert runs["auto"][1] in (plain[1], low[1])
+    assert (torch.backends.cuda.flash_sdp_enabled(), torch.is_autocast_enabled("cpu")) == given
+
+
+def test_auto_takes_bfloat16_where_the_processor_multiplies_it(monkeypatch):
+    def taken():
+        with products(OptimiserConfig(products="auto"), torch.device("cpu")):
+            return torch.is_autocast_enabled("cpu")
+
+    for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert taken() is expected
 
 
 def test_a_model_is_made_without_touching_random_state(words):
@@ -206,7 +234,7 @@ def test_decay_shrinks_the_matrices_of_blocks_and_nothing_else(words):
     ends = [p for n, p in module.named_parameters() if "layers" not in n or p.ndim == 1]
     blocks = [p for n, p in module.named_parameters() if "layers" in n and p.ndim == 2]
     before = [[p.detach().clone() for p in group] for group in (ends, blocks)]
-    muon, rest = language_model._optimisers(module, OptimiserConfig(lr=0.1, weight_decay=0.5))
+    muon, rest = optimisers_of(module, OptimiserConfig(lr=0.1, weight_decay=0.5))
     for p in (*ends, *blocks):
         p.grad = torch.zeros_like(p)
     muon.step()

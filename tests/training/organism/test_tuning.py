@@ -10,7 +10,7 @@ from sae.errors import ConfigError
 from sae.stream.text import Document, Turn
 from sae.stream.tokens import tokenize
 from training.organism.checkpoints import Checkpoint, due_steps, lengthened, up_to
-from training.organism.language_model import OptimiserConfig
+from training.organism.optimiser import OptimiserConfig
 from training.organism.tuning import scored_tokens, text_batches
 
 
