@@ -216,7 +216,7 @@ def probe(
     x_fit: Float[np.ndarray, "n_fit d_in"],
     labels_fit: Sequence[str] | np.ndarray,
     x: Float[np.ndarray, "n d_in"],
-    max_tokens: int = 20_000,
+    max_tokens: int = 60_000,
 ) -> pd.DataFrame:
     """Log-probability of each persona by a multinomial logistic probe on residual vectors.
 

@@ -4,11 +4,12 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae.change import Change, measure_change
+from sae.change import Change, Ruler
 from sae.stream.activations import HookPoint
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
@@ -35,7 +36,11 @@ class Yardstick:
     def __call__(self, module: PreTrainedModel) -> Change:
         """How far a model tuned from the base is from it."""
         tuned = LanguageModel(module, self.base.tokenizer, "tuned")
-        return measure_change(self.base, tuned, self.text, self.hook)
+        return self._ruler.measure(tuned)
+
+    @cached_property
+    def _ruler(self) -> Ruler:
+        return Ruler(self.base, self.text, self.hook)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -223,18 +224,21 @@ class _Nursery:
         self, arm: Arm, module: PreTrainedModel, target: float, folder: Path
     ) -> Iterator[Checkpoint]:
         config = self.config
-        base = load_model(self.out_dir / "models" / "base", self.tokenizer)
-        n_documents = config.text.neutral
-        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"), n_documents)
-        yardstick = Yardstick(base, neutral, HookPoint.parse(config.hook))
         run = config.scratch if arm.role == "pole" else config.tune
         every = max(1, run.n_steps // N_CHECKPOINTS)
         if arm.role == "null":
             run, every = lengthened(run, config.reach), max(1, every // 2)
         replay = config.replay if arm.role == "arm" else 0.0
         steps = self._steps(arm.name, module, arm.kind, run, replay)
-        found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, yardstick)
+        found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, self._yardstick)
         return up_to(found, target) if arm.role == "null" else found
+
+    @cached_property
+    def _yardstick(self) -> Yardstick:
+        base = load_model(self.out_dir / "models" / "base", self.tokenizer)
+        n_documents = self.config.text.neutral
+        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"), n_documents)
+        return Yardstick(base, neutral, HookPoint.parse(self.config.hook))
 
     def _seed(self, purpose: str) -> int:
         return seed_of(self.config.seed, purpose)
