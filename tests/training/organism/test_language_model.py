@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sae.errors import ConfigError, NumericalError
-from training.organism import language_model
 from training.organism.arms import arm_batches
 from training.organism.corpus import Kind, ids, samples, tokenizer
 from training.organism.grammar import N_EXCHANGES
