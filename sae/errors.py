@@ -22,6 +22,10 @@ class ForelimbError(Exception):
         super().__init__(f"asked: {asked}; found: {found}; do: {do}".replace("\n", " "))
         self.asked, self.found, self.do = asked, found, do
 
+    def __reduce__(self) -> tuple[type["ForelimbError"], tuple[str, str, str]]:
+        """What it is made of, so that it can come from another process."""
+        return type(self), (self.asked, self.found, self.do)
+
 
 class ConfigError(ForelimbError):
     """The request itself is wrong: a key, a value, a hook, a combination."""

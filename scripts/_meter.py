@@ -14,39 +14,60 @@ class Meter:
     """Shows how far each part of a long piece of work is, on stderr.
 
     On a terminal every part has a bar with rate and time left; elsewhere a whole line is written
-    every five seconds, and one at the end of a part.
+    every five seconds, and one at the end of a part. Parts may go on side by side.
 
     Args:
         unit: What is counted.
     """
 
     def __init__(self, unit: str = "step") -> None:
-        self._unit, self._label, self._total = unit, "", 0
-        self._bar: tqdm | None = None
-        self._n, self._start, self._told = 0, 0.0, 0.0
+        self._unit = unit
+        self._parts: dict[str, _Part] = {}
+        self._ended: set[str] = set()
 
     def __call__(self, label: str, n: int, total: int, note: str = "") -> None:
-        """Says that `n` of `total` are done of the part `label`; another label opens a new part."""
-        if label != self._label:
-            self.close()
-            self._label, self._total = label, total
-            self._start = self._told = time.monotonic()  # at once there is no rate yet to tell
-            if sys.stderr.isatty():
-                self._bar = tqdm(total=total, desc=label, unit=self._unit, file=sys.stderr)
-        self._n = n
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(n - self._bar.n)
-        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._line(note)
+        """Says that `n` of `total` are done of the part `label`, which ends when all are."""
+        if label in self._ended:
+            return  # the whole was an estimate, and too low
+        if label not in self._parts:
+            self._parts[label] = _Part(label, total, self._unit)
+        part = self._parts[label]
+        part.show(n, total, note)
+        if n >= total:
+            self._parts.pop(label).close(note)
+            self._ended.add(label)
 
     def close(self) -> None:
-        """Ends the part that is open."""
+        """Ends the parts that are open."""
+        for part in self._parts.values():
+            part.close("")
+        self._parts = {}
+
+
+class _Part:
+    """One part, open from its first news on."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._unit, self._n, self._total = label, unit, 0, total
+        self._start = self._told = time.monotonic()  # at once there is no rate yet to tell
+        self._bar: tqdm | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr)
+
+    def show(self, n: int, total: int, note: str) -> None:
+        self._n, self._total = n, total
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(n - self._bar.n)
+        elif n < total and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._line(note)
+
+    def close(self, note: str) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._label:
-            self._line("")
-        self._bar, self._label = None, ""
+        else:
+            self._line(note)
 
     def _line(self, note: str) -> None:
         self._told = time.monotonic()

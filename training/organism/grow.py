@@ -3,9 +3,9 @@
 import json
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
+from training.organism.abreast import Job, abreast
 from training.organism.arms import ARMS, Arm, arm_batches
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
@@ -116,13 +117,10 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
     _begin(config, out_dir)
     nursery = _Nursery(config, out_dir, tell)
     nursery.write_texts()
-    records = {"base": nursery.base()}
+    base, world = nursery.base(), nursery.world
     arms = [arm for arm in ARMS if arm.name in config.arms]
-    for arm in sorted(arms, key=lambda arm: ("arm", "null", "pole").index(arm.role)):
-        moved = [r["change"]["activations"] for r in records.values() if r.get("role") == "arm"]
-        records[arm.name] = nursery.arm(arm, max(moved, default=0.0), records)
-    base = records.pop("base")
-    world = nursery.world
+    jobs = [_job(config, out_dir, arm) for arm in sorted(arms, key=_rank)]
+    records = abreast(jobs, tell)
     record = {
         "schema": SCHEMA,
         "config": asdict(config),
@@ -133,6 +131,26 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
     }
     write_json(out_dir / "organism.json", record)
     return record
+
+
+def _rank(arm: Arm) -> int:
+    return ("arm", "pole", "null").index(arm.role)
+
+
+def _job(config: GrowConfig, out_dir: Path, arm: Arm) -> Job:
+    """Growing one arm: a null once it is known how far the arms moved, a pole how well one did."""
+    tuned = tuple(each.name for each in ARMS if each.role == "arm" and each.name in config.arms)
+    first = tuple(name for name in tuned if name == "assistant")
+    needs = {"arm": (), "pole": first, "null": tuned}[arm.role]
+    return Job(arm.name, needs, partial(_grow_arm, config, out_dir, arm))
+
+
+def _grow_arm(
+    config: GrowConfig, out_dir: Path, arm: Arm, given: Mapping[str, Any], tell: Tell
+) -> dict[str, Any]:
+    moved = max((each["change"]["activations"] for each in given.values()), default=0.0)
+    goal = given.get("assistant", {}).get("held_out_loss")
+    return _Nursery(config, out_dir, tell).arm(arm, moved, goal)
 
 
 def _begin(config: GrowConfig, out_dir: Path) -> None:
@@ -186,14 +204,16 @@ class _Nursery:
             self._save(folder, module, record)
         return record
 
-    def arm(self, arm: Arm, target: float, records: dict[str, Any]) -> dict[str, Any]:
-        """One arm with its checkpoints; a null is trained until it moved as far as `target`."""
+    def arm(self, arm: Arm, target: float, goal: float | None) -> dict[str, Any]:
+        """One arm with its checkpoints.
+
+        A null is trained until it moved as far as `target`, a pole until its loss is near `goal`.
+        """
         folder = self.out_dir / "models" / arm.name
         if record := _finished(folder):
             return record
         held_out = self._held_out(arm.kind, f"held out {arm.name}")
         module = self._start(arm)
-        goal = records.get("assistant", {}).get("held_out_loss")
         kept: list[Checkpoint] = []
         for each in self._checkpoints(arm, module, target, folder):
             kept.append(each)

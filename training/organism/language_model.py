@@ -83,7 +83,8 @@ class LmStep:
 
 
 Tell = Callable[[str, int, LmStep], None]
-"""Called after every step with the name of the model, its number of steps, and the step."""
+"""Called after every step with the name of the model, its number of steps, and the step; where a
+run ends early, once more, with the number of steps it took."""
 
 
 def new_model(
@@ -232,7 +233,12 @@ def train(
 
 
 def told(steps: Iterator[LmStep], tell: Tell, name: str, n_steps: int) -> Iterator[LmStep]:
-    """The same steps, of each of which `tell` hears."""
-    for step in steps:
-        tell(name, n_steps, step)
-        yield step
+    """The same steps, of each of which `tell` hears, and of an early end too."""
+    step = None
+    try:
+        for step in steps:
+            tell(name, n_steps, step)
+            yield step
+    finally:
+        if step is not None and step.step < n_steps:
+            tell(name, step.step, step)

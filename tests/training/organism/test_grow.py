@@ -131,7 +131,7 @@ def test_grown_again_nothing_is_trained(grown):
 
 
 def test_an_interrupted_organism_is_grown_to_the_same_bits(grown, tmp_path):
-    """Stopped in the middle of its second arm, and then gone on with, in another folder."""
+    """Stopped in the middle of an arm, and then gone on with, in another folder."""
     whole, folder, trained = files(grown[0]), tmp_path / "organism", []
 
     def stop(name, n_steps, step):
@@ -142,7 +142,7 @@ def test_an_interrupted_organism_is_grown_to_the_same_bits(grown, tmp_path):
         grow(CONFIG, folder, stop)
     assert not (folder / "organism.json").exists()
     grow(CONFIG, folder, lambda name, n, step: trained.append(name))
-    assert set(trained) == {"piston", "continued_a", "scratch"}
+    assert {"piston", "continued_a"} <= set(trained) <= set(CONFIG.arms)  # not the base again
     assert files(folder) == whole
 
 
