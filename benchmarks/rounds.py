@@ -44,6 +44,8 @@ class Contestant:
     """Seconds a step, median of each round."""
     peak_mib: float = float("nan")
     """Most memory beyond what was held before the first step."""
+    value: float = float("nan")
+    """What its last step returned."""
 
     def take(self, n: int) -> list[float]:
         """Seconds of n steps."""
@@ -56,7 +58,9 @@ class Contestant:
             line = stdout.readline()
         if not line:
             raise SystemExit(f"benchmark: {self.name} ended; run it alone to see why")
-        return json.loads(line)["seconds"]
+        answer = json.loads(line)
+        self.value = answer["value"]
+        return answer["seconds"]
 
     def end(self) -> None:
         """Its memory, and its end."""
@@ -169,12 +173,12 @@ def show(
     for each in everyone:
         low, mid, high = (1e3 * q for q in statistics.quantiles(each.rounds, n=4))
         print(f"{each.name:34s}{mid:10.0f}{low:9.0f}{high:9.0f}{each.peak_mib:10.0f}")
-    print(f"\n{'ratio':60s}{'median':>8s}{'quartiles':>18s}   asked")
+    print(f"\n{'ratio':64s}{'median':>8s}{'quartiles':>18s}   asked")
     found = {name: numbers for name, numbers, _ in ratios if numbers is not None}
     for name, numbers, asked in ratios:
         if numbers is not None:
             low, high = numbers["quartiles"]
-            print(f"{name:60s}{numbers['median']:8.2f}{low:9.2f}{high:9.2f}   {asked}")
+            print(f"{name:64s}{numbers['median']:8.2f}{low:9.2f}{high:9.2f}   {asked}")
     return {
         "ms": {each.name: round(1e3 * statistics.median(each.rounds), 1) for each in everyone},
         "peak_mib": {each.name: round(each.peak_mib) for each in everyone},
