@@ -99,9 +99,11 @@ def verdicts(everyone: Mapping[str, Numbers], ours: str, peers: Sequence[str]) -
     for name in JUDGED:
         best = max(others, key=lambda who: statistics.mean(everyone[who][name]))
         difference, low, high = compared(everyone[ours][name], everyone[best][name])
-        is_inside = low <= 0 <= high
-        word = "equal within seed noise" if is_inside else ("above" if low > 0 else "BELOW")
-        word += "" if is_inside else ", outside seed noise"
+        word = "above" if difference > 0 else "equal" if difference == 0 else "BELOW"
+        if math.isinf(low):
+            word += ", and one seed cannot tell seed noise"
+        else:
+            word += ", inside seed noise" if low <= 0 <= high else ", outside seed noise"
         said.append(
             f"{name}: {ours} {statistics.mean(everyone[ours][name]):.3f}, best peer {best} "
             f"{statistics.mean(everyone[best][name]):.3f}, difference {difference:+.3f} "
