@@ -6,9 +6,11 @@
 Activations come from `truth/world.py`. Every contestant sees the same tokens once, in an order that
 depends on the seed alone, with as many latents, fires a token and tokens a batch, and the same
 silence counts as death; whatever else there is to choose is as its library recommends, and stands
-in the record. Each encodes the same held-out tokens with its own code, and one piece of code scores
-them all. Beside them stand random directions, which are the null, and the true directions with the
-same simple encoder. The row is appended to benchmarks/results.jsonl.
+in the record. Libraries' own learning rates differ and are for far longer runs, so `--lr 2e-3`
+gives everyone one rate, and a full comparison is both runs. Each encodes the same held-out tokens
+with its own code, and one piece of code scores them all. Beside them stand random directions, which
+are the null, and the true directions with the same simple encoder. The row is appended to
+benchmarks/results.jsonl. Takes a kilobyte of temporary disk for a token of 256 dimensions.
 """
 
 import argparse
@@ -49,11 +51,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--n-roots", type=int, default=world.n_roots)
     parser.add_argument("--world-seed", type=int, default=world.seed)
     parser.add_argument("--d-sae", type=int, default=2048)
-    parser.add_argument("--k", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--k", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--n-tokens", type=int, default=2**20)
     parser.add_argument("--n-held-out", type=int, default=2**16)
     parser.add_argument("--dead-after-tokens", type=int, default=2**17)
+    parser.add_argument("--lr", type=float, help="everyone's; left out, each library's own")
     parser.add_argument("--seeds", type=int, default=3, help="dictionaries of each kind")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="fitted at a time")
     parser.add_argument("--only", nargs="*", help="contestants, such as forelimb/topk")
@@ -82,7 +85,7 @@ def contestants(only: Sequence[str] | None) -> list[tuple[str, Path]]:
 def tasks(flags: argparse.Namespace, folder: Path) -> Iterator[tuple[str, list[str], Path]]:
     """Name of a contestant, the command that fits it with one seed, and the file it leaves."""
     prefixes = [flags.d_sae // 16, flags.d_sae // 4]  # as the default recipe's, of 16 d_in
-    common = {name: getattr(flags, name) for name in ("d_in", "d_sae", "k", "batch")}
+    common = {name: getattr(flags, name) for name in ("d_in", "d_sae", "k", "batch", "lr")}
     common |= {"dead_after_tokens": flags.dead_after_tokens, "prefixes": prefixes, "threads": 1}
     common |= {"data": str(folder / "fit.npy"), "held_out": str(folder / "held_out.npy")}
     for name, python in contestants(flags.only):
@@ -184,7 +187,7 @@ def report(
     print(f"\nmean ± standard deviation over {flags.seeds} seeds; FVU of the truth {noise:.4f}")
     said = verdicts(everyone, "forelimb/default", tuple(PEERS))
     print("\n".join(said))
-    names = ("d_sae", "k", "batch", "n_tokens", "n_held_out", "dead_after_tokens", "seeds")
+    names = ("d_sae", "k", "batch", "lr", "n_tokens", "n_held_out", "dead_after_tokens", "seeds")
     facts = {
         "world": world.facts(),
         "shape": {name: getattr(flags, name) for name in names},

@@ -1,6 +1,6 @@
 """A dictionary of this project, fitted as `training.loop.fit` fits it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -25,7 +25,7 @@ class Kind:
     """From the fires a token that are wanted to the sparsity."""
     is_nested: bool = False
     """Whether it has the prefixes that everyone's nested kinds have."""
-    train: Mapping[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
     """What its source sets otherwise than the default recipe does, fields of `TrainConfig`."""
 
 
@@ -56,7 +56,7 @@ def fitted(task: Asked) -> Fitted:
         n_tokens=task.n_tokens,
         batch_tokens=task.batch,
         dead_after_tokens=task.dead_after_tokens,
-        **kind.train,
+        **kind.train | ({} if task.lr is None else {"lr": task.lr}),
     )
     sae = Sae(shape)
     n_first = -(-SAMPLE_TOKENS // task.batch)

@@ -33,6 +33,7 @@ def fitted(task: Asked) -> Fitted:
     run = SAETrainerConfig(
         total_training_samples=task.n_tokens,
         train_batch_size_samples=task.batch,
+        lr=SAETrainerConfig.lr if task.lr is None else task.lr,
         lr_end=SAETrainerConfig.lr,  # asked for, and of no effect where the rate is constant
         lr_decay_steps=n_steps // 5,
         dead_feature_window=max(1, task.dead_after_tokens // task.batch),

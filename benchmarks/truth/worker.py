@@ -34,6 +34,8 @@ class Asked:
     """Sizes of nested dictionaries below d_sae, for kinds that nest."""
     dead_after_tokens: int
     """Tokens of silence after which a latent is dead while it is fitted."""
+    lr: float | None
+    """Peak learning rate; None is the library's own."""
     seed: int
     """Of what the contestant draws, and of the order of the batches."""
     data: str

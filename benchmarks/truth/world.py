@@ -1,9 +1,9 @@
 """Activations made from a dictionary that is known: what a fitted one is to find again.
 
 Each token is a sum of the directions of the features that fire on it, times how strongly they do,
-plus noise. How often features fire follows Zipf's law. A third of them, spread over all
-frequencies, stand in a hierarchy (a child fires only where its parent does), a third in groups that
-fire together, a third fire on their own. Needs numpy alone.
+plus noise. How often features fire falls with a power of their rank (Zipf). A third of them, spread
+over all frequencies, stand in a hierarchy (a child fires only where its parent does), a third in
+groups that fire together, a third fire on their own. Needs numpy alone.
 
 Differs from SynthSAEBench (Chanin 2026), which has the same ingredients: frequencies hold exactly
 under hierarchy and groups, since they are divided out, and a group is a topic that is on or off
@@ -32,10 +32,11 @@ class WorldConfig:
     """True features, most frequent first."""
     d_in: int = 256
     """Width of the activations."""
-    l0: float = 12.0
+    l0: float = 6.0
     """Features that fire on a token, on average."""
-    exponent: float = 1.0
-    """Frequency falls with rank to this power: Zipf's law is 1."""
+    exponent: float = 0.5
+    """Frequency falls with rank to this power. Zipf's own is 1, by which half of the features would
+    fire a few hundred times in a million tokens; 0.5 is SynthSAEBench's."""
     most: float = 0.25
     """Frequency that no feature exceeds; those that would all have it."""
     n_roots: int = 32
@@ -61,7 +62,7 @@ def frequencies(config: WorldConfig) -> np.ndarray:
         ValueError: So many cannot fire.
 
     Example:
-        >>> found = frequencies(WorldConfig(n_features=4, l0=0.5, most=1.0))
+        >>> found = frequencies(WorldConfig(n_features=4, l0=0.5, exponent=1.0, most=1.0))
         >>> [round(each, 3) for each in found.tolist()]
         [0.24, 0.12, 0.08, 0.06]
     """
