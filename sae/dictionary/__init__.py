@@ -1,16 +1,13 @@
 """activations -> latents."""
 
 from sae.dictionary.config import (
-    BatchTopKConfig,
-    ReluConfig,
     SaeConfig,
-    SparsityConfig,
-    TopKConfig,
     config_to_dict,
     sae_config_from_dict,
     sparsity_from_dict,
 )
 from sae.dictionary.initialise import initialise_
+from sae.dictionary.kinds import BatchTopKConfig, ReluConfig, SparsityConfig, TopKConfig
 from sae.dictionary.losses import Loss, dictionary_loss
 from sae.dictionary.sae import Sae, SaeOutput
 

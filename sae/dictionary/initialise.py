@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae.dictionary.sae import Sae, unit_rows
+from sae.dictionary.directions import unit_rows
+from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
 __all__ = ["geometric_median", "initialise_"]

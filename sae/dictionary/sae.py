@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
+from sae.dictionary.directions import unit_rows
 from sae.dictionary.kernels import Latents
 from sae.dictionary.selection import pre_activations
 from sae.dictionary.sparsity import sparsity_for
@@ -29,24 +30,6 @@ class SaeOutput(NamedTuple):
     """Reconstructions; unit: activation."""
     pre: Float[Tensor, "n d_sae"]
     """Pre-activations, in the unit of `z`."""
-
-
-def unit_rows(n: int, d_in: int, generator: torch.Generator) -> Float[Tensor, "n d_in"]:
-    """Random directions, evenly spread over the sphere.
-
-    Args:
-        n: Number of directions.
-        d_in: Width.
-        generator: Source of the randomness, on the CPU.
-
-    Returns:
-        Rows of norm 1.
-
-    Example:
-        >>> unit_rows(3, 4, torch.Generator().manual_seed(0)).norm(dim=-1).allclose(torch.ones(3))
-        True
-    """
-    return nn.functional.normalize(torch.randn(n, d_in, generator=generator), dim=-1)
 
 
 class Sae(nn.Module):
