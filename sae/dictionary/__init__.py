@@ -7,12 +7,25 @@ from sae.dictionary.config import (
     sparsity_from_dict,
 )
 from sae.dictionary.initialise import initialise_
-from sae.dictionary.kinds import BatchTopKConfig, ReluConfig, SparsityConfig, TopKConfig
+from sae.dictionary.kinds import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    ReluConfig,
+    SparsityConfig,
+    TopKConfig,
+)
 from sae.dictionary.losses import Loss, dictionary_loss
 from sae.dictionary.sae import Sae, SaeOutput
 
 __all__ = [
     "BatchTopKConfig",
+    "GatedConfig",
+    "JumpReluConfig",
+    "JumpReluL0Config",
+    "JumpReluTanhConfig",
     "Loss",
     "ReluConfig",
     "Sae",

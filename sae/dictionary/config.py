@@ -7,6 +7,10 @@ from typing import Any, get_args
 
 from sae.dictionary.kinds import (
     BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
     ReluConfig,
     SparsityConfig,
     TopKConfig,
@@ -17,6 +21,10 @@ from sae.errors import ConfigError
 
 __all__ = [
     "BatchTopKConfig",
+    "GatedConfig",
+    "JumpReluConfig",
+    "JumpReluL0Config",
+    "JumpReluTanhConfig",
     "ReluConfig",
     "SaeConfig",
     "TopKConfig",
@@ -51,6 +59,9 @@ class SaeConfig:
         require_int("d_sae", self.d_sae, 1)
         if self.sparsity.l0_bound is not None:
             require_int("k", getattr(self.sparsity, "k", 1), 1, self.d_sae)
+        if isinstance(self.sparsity, JumpReluL0Config) and self.sparsity.l0 > self.d_sae:
+            do = f"give at most d_sae, {self.d_sae}"
+            raise ConfigError(f"l0={self.sparsity.l0:g}", "more fires than latents", do)
         low = 1
         for prefix in self.prefixes:
             require_int("prefixes: each", prefix, low, self.d_sae - 1)
