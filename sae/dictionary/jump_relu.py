@@ -118,6 +118,14 @@ class JumpRelu(nn.Module):
             start += config.threshold
         self.threshold = nn.Parameter(start)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "JumpRelu":
+        """Moves as modules do, but stays float32 at least: bfloat16 would round steps away."""
+        exact = self.threshold.detach().clone()
+        super()._apply(fn, recurse)
+        if self.threshold.dtype.itemsize < exact.dtype.itemsize:
+            self.threshold.data = exact.to(self.threshold.device)
+        return self
+
     def forward(self, pre: Float[Tensor, "n d_sae"], training: bool) -> Float[Tensor, "n d_sae"]:
         """Latents of `pre`, in its unit.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
 from sae.dictionary.directions import unit_rows
+from sae.dictionary.jump_relu import JumpRelu
 from sae.dictionary.kernels import Latents
 from sae.dictionary.selection import pre_activations
 from sae.dictionary.sparsity import sparsity_for
@@ -275,6 +276,10 @@ class Sae(nn.Module):
         facts |= {"sparsity": self.config.sparsity.kind} | sparsity
         if self.config.prefixes:
             facts["prefixes"] = self.config.prefixes
+        if isinstance(self.sparsity, JumpRelu):
+            each = self.sparsity.threshold.detach()
+            span = f"{each.min().item():.3g} to {each.max().item():.3g}"
+            facts["thresholds"] = f"{span}, median {each.median().item():.3g}"
         return facts | {"input_scale": f"{self.input_scale.item():.6g}"}
 
     def __repr__(self) -> str:
