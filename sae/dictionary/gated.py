@@ -23,7 +23,7 @@ class Gated(nn.Module):
 
     Source:
         Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders",
-        arXiv:2404.16014, section 3.2. Differs from it: the magnitude's bias is an offset to the
+        arXiv:2404.16014. Differs from it: the magnitude's bias is an offset to the
         gate's pre-activation, so that a latent is a function of its pre-activation alone.
     """
 

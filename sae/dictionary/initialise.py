@@ -46,7 +46,12 @@ def geometric_median(
 
 
 @torch.no_grad()
-def initialise_(sae: Sae, sample: Float[Tensor, "n d_in"], seed: int) -> None:
+def initialise_(
+    sae: Sae,
+    sample: Float[Tensor, "n d_in"],
+    seed: int,
+    rows: Float[Tensor, "d_sae d_in"] | None = None,
+) -> None:
     """Fit a fresh dictionary's starting point to a sample, in place.
 
     Decoder rows become random unit directions and the encoder their transpose; `b_enc` becomes 0,
@@ -57,6 +62,7 @@ def initialise_(sae: Sae, sample: Float[Tensor, "n d_in"], seed: int) -> None:
         sae: The dictionary; whatever it held is overwritten.
         sample: Residual vectors of real tokens, a few thousand; unit: activation.
         seed: Of the directions.
+        rows: Directions of norm 1 to start from in place of random ones.
 
     Raises:
         InputError: The sample is empty, all zeros, or holds a value that is not finite.
@@ -68,7 +74,8 @@ def initialise_(sae: Sae, sample: Float[Tensor, "n d_in"], seed: int) -> None:
     if not 0 < mean_square < float("inf"):
         found = f"{len(sample)} vectors whose mean squared norm is {mean_square:g}"
         raise InputError("a sample to start from", found, "give finite vectors, not all zero")
-    rows = unit_rows(sae.config.d_sae, sae.config.d_in, torch.Generator().manual_seed(seed))
+    if rows is None:
+        rows = unit_rows(sae.config.d_sae, sae.config.d_in, torch.Generator().manual_seed(seed))
     scale = (sae.config.d_in / mean_square) ** 0.5
     sae.input_scale.fill_(scale)
     sae.W_dec.copy_(rows)

@@ -70,7 +70,7 @@ def n_above(
 
     Source:
         Rajamanoharan et al. 2024, "Jumping ahead: improving reconstruction fidelity with JumpReLU
-        sparse autoencoders", arXiv:2407.14435, equation 12, rectangle kernel.
+        sparse autoencoders", arXiv:2407.14435, with the rectangle kernel.
 
     Example:
         >>> threshold = torch.ones(3, requires_grad=True)
@@ -96,7 +96,7 @@ class JumpRelu(nn.Module):
     under `JumpReluL0Config` the thresholds alone.
 
     Source:
-        Rajamanoharan et al. 2024, arXiv:2407.14435, equations 11 and 12; Conerly et al. 2025,
+        Rajamanoharan et al. 2024, arXiv:2407.14435; Conerly et al. 2025,
         "Dictionary learning optimization techniques", for the encoder's part. Differs from both:
         thresholds are not exponentials of what is fitted.
     """

@@ -169,7 +169,7 @@ def gate_reconstruction(
         At least 0, dimensionless.
 
     Source:
-        Rajamanoharan et al. 2024, arXiv:2404.16014, equation 8.
+        Rajamanoharan et al. 2024, arXiv:2404.16014, the auxiliary term.
 
     Example:
         >>> from sae.dictionary.config import GatedConfig, SaeConfig

@@ -245,6 +245,8 @@ class Sae(nn.Module):
             wider.W_enc = nn.Parameter(torch.cat([self.W_enc.T, rows]).T)
             wider.b_enc = nn.Parameter(torch.cat([self.b_enc, self.b_enc.new_zeros(n)]))
             wider.b_dec = nn.Parameter(self.b_dec.clone())
+        for name, parameter in self.named_parameters(recurse=False):
+            getattr(wider, name).requires_grad_(parameter.requires_grad)
         wider.sparsity = copy.deepcopy(self.sparsity.added(n))
         wider.input_scale = self.input_scale.clone()
         return wider
@@ -256,7 +258,8 @@ class Sae(nn.Module):
 
     def constrain_(self) -> None:
         """Rows of norm 1 and thresholds of at least 0, in place; wanted after every step."""
-        self.normalise_decoder_()
+        if self.W_dec.requires_grad:  # a frozen one keeps every bit
+            self.normalise_decoder_()
         self.sparsity.constrain_()
 
     @torch.no_grad()
