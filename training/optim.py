@@ -28,7 +28,7 @@ def width_lr(d_sae: int) -> float:
 
 
 def adam(sae: Sae, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over every parameter of `sae`, its moments at zero.
+    """Adam over every parameter of `sae` that is not frozen, its moments at zero.
 
     Args:
         sae: The dictionary to fit.
@@ -38,7 +38,8 @@ def adam(sae: Sae, config: TrainConfig) -> torch.optim.Adam:
         The optimiser, without weight decay.
     """
     rate = width_lr(sae.config.d_sae) if config.lr is None else config.lr
-    return torch.optim.Adam(sae.parameters(), lr=rate, betas=config.betas, fused=True)
+    free = [each for each in sae.parameters() if each.requires_grad]
+    return torch.optim.Adam(free, lr=rate, betas=config.betas, fused=True)
 
 
 def step_(
@@ -73,7 +74,7 @@ def step_(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
-    sae.normalise_decoder_()
+    sae.constrain_()
     return norm
 
 
@@ -95,21 +96,24 @@ def restore_moments_(
     """Puts back what `moments` gave, copied; an empty mapping restores a fresh optimiser.
 
     Raises:
-        ConfigError: A tensor is missing or has another shape than its parameter.
+        ConfigError: A tensor is missing, has another shape than its parameter, or belongs to one
+            that is frozen.
     """
     optimiser.state.clear()
     for name, parameter in sae.named_parameters() if tensors else ():
         held = {moment: tensors.get(f"{moment}.{name}") for moment in _MOMENTS}
         shapes = {moment: None if t is None else tuple(t.shape) for moment, t in held.items()}
-        wanted = dict(
-            zip(_MOMENTS, (tuple(parameter.shape), tuple(parameter.shape), ()), strict=True)
-        )
+        shape = tuple(parameter.shape)
+        free = parameter.requires_grad
+        wanted = dict(zip(_MOMENTS, (shape, shape, ()) if free else (None,) * 3, strict=True))
         if shapes != wanted:
             raise ConfigError(
                 f"Adam's moments for {name}, {wanted}",
                 str(shapes),
-                "resume with the dictionary's own configuration",
+                "resume with the dictionary's own configuration, and frozen as it was",
             )
+        if not free:
+            continue
         optimiser.state[parameter] = {
             # Laid out as the parameter is, for Adam's rounding depends on it.
             moment: torch.empty_like(parameter).copy_(t) if t.ndim else t.to(parameter, copy=True)

@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from sae.dictionary import BatchTopKConfig, ReluConfig, Sae, SaeConfig, TopKConfig, initialise_
+from sae.dictionary import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    ReluConfig,
+    Sae,
+    SaeConfig,
+    TopKConfig,
+    initialise_,
+)
 from sae.errors import ConfigError, InputError, NumericalError
 from training.config import TrainConfig
 from training.loop import fit
@@ -15,7 +26,18 @@ def _config(**changes):
     return TrainConfig(**{"n_tokens": 1280, "batch_tokens": 64, "lr": 3e-3, **changes})
 
 
-@pytest.mark.parametrize("sparsity", [ReluConfig(l1=0.1), TopKConfig(k=3), BatchTopKConfig(k=3)])
+KINDS = [
+    ReluConfig(l1=0.1),
+    TopKConfig(k=3),
+    BatchTopKConfig(k=3),
+    JumpReluConfig(),
+    JumpReluTanhConfig(tanh=0.1),
+    JumpReluL0Config(l0=3.0),
+    GatedConfig(l1=0.1),
+]
+
+
+@pytest.mark.parametrize("sparsity", KINDS, ids=lambda each: each.kind)
 @pytest.mark.parametrize("prefixes", [(), (8, 16)])
 def test_each_learns_and_keeps_unit_rows(make_sae, stream, x, run_config, sparsity, prefixes):
     sae, fvu = make_sae(sparsity, prefixes=prefixes), []
@@ -25,6 +47,43 @@ def test_each_learns_and_keeps_unit_rows(make_sae, stream, x, run_config, sparsi
     assert len(fvu) == run_config.n_steps == record.step
     assert sum(fvu[-5:]) < 0.8 * sum(fvu[:5])
     assert not sae.training
+
+
+def _end(make_sae, stream, x, sparsity, prefixes=()):
+    """Mean FVU and L0 of the last 20 of 300 steps."""
+    run = fit(make_sae(sparsity, prefixes=prefixes), stream(x, 64), _config(n_tokens=64 * 300))
+    last = [record.metrics for record in run][-20:]
+    return [sum(each[name] for each in last) / 20 for name in ("fvu", "l0")]
+
+
+@pytest.mark.parametrize("prefixes", [(), (8, 16)])
+@pytest.mark.parametrize("l0", [2.0, 5.0])
+def test_an_l0_aimed_at_is_met(make_sae, stream, x, l0, prefixes):
+    fvu, found = _end(make_sae, stream, x, JumpReluL0Config(l0=l0), prefixes)
+    assert found == pytest.approx(l0, rel=0.15)
+    assert fvu < 0.5
+
+
+@pytest.mark.parametrize(
+    ("little", "much"),
+    [
+        (JumpReluTanhConfig(tanh=0.03), JumpReluTanhConfig(tanh=0.2)),
+        (GatedConfig(l1=0.1), GatedConfig(l1=0.6)),
+        (ReluConfig(l1=0.1), ReluConfig(l1=0.3)),
+    ],
+    ids=lambda each: each.kind,
+)
+def test_a_penalty_buys_few_fires_with_error(make_sae, stream, x, little, much):
+    (fvu, l0), (more, fewer) = (_end(make_sae, stream, x, each) for each in (little, much))
+    assert fewer < 0.8 * l0 < 0.8 * 20
+    assert fvu < more < 0.7
+
+
+def test_gates_do_not_shrink_what_they_let_through(make_sae, stream, x):
+    gated = _end(make_sae, stream, x, GatedConfig(l1=0.3))
+    shrunk = _end(make_sae, stream, x, ReluConfig(l1=0.3))
+    assert gated[0] < 0.6 * shrunk[0]
+    assert gated[1] < 1.3 * shrunk[1]
 
 
 def test_the_clock_is_tokens_and_the_rows_hold_known_keys(make_sae, stream, x):

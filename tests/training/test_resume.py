@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae.dictionary import TopKConfig
+from sae.dictionary import GatedConfig, JumpReluL0Config, JumpReluTanhConfig, TopKConfig
 from sae.errors import ConfigError
 from training.loop import fit
 from training.state import TrainState
@@ -34,15 +34,19 @@ def test_the_next_twenty_losses_are_the_same(tmp_path, make_sae, stream, x, run_
     assert len(after) == 20
 
 
-def test_the_end_is_the_same_to_the_last_bit(tmp_path, make_sae, stream, x, run_config):
-    whole = make_sae()
-    *_, last = fit(whole, stream(x, 64), run_config)
-    for record in fit(make_sae(), stream(x, 64), run_config):
+@pytest.mark.parametrize(
+    "sparsity",
+    [None, JumpReluL0Config(l0=1.0), JumpReluTanhConfig(tanh=0.3), GatedConfig(l1=0.1)],
+    ids=["batch_topk", "jump_relu_l0", "jump_relu_tanh", "gated"],
+)
+def test_the_end_is_the_same_to_the_last_bit(tmp_path, make_sae, stream, x, run_config, sparsity):
+    *_, last = fit(make_sae(sparsity), stream(x, 64), run_config)
+    for record in fit(make_sae(sparsity), stream(x, 64), run_config):
         if record.step in (7, 30):
             record.state.save(tmp_path)
         if record.step == 33:
             break
-    state, sae = TrainState.load(tmp_path), make_sae()
+    state, sae = TrainState.load(tmp_path), make_sae(sparsity)
     *_, end = fit(sae, stream(x, 64, state.cursor), run_config, state)
     for mine, theirs in (
         (end.state.weights, last.state.weights),

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig, initialise_, selection
+from sae.dictionary import (
+    BatchTopKConfig,
+    JumpReluL0Config,
+    Sae,
+    SaeConfig,
+    TopKConfig,
+    initialise_,
+    selection,
+)
 from sae.dictionary.kernels import Latents, decode
 from sae.dictionary.losses import dictionary_loss
 from sae.formats import native
@@ -132,7 +140,9 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("prefixes", [(), (128,)], ids=["flat", "nested"])
-@pytest.mark.parametrize("sparsity", SPARSITIES, ids=lambda each: each.kind)
+@pytest.mark.parametrize(
+    "sparsity", (*SPARSITIES, JumpReluL0Config(4.0)), ids=lambda each: each.kind
+)
 def test_no_step_and_no_encoding_forms_a_dense_matrix(sparsity, prefixes, monkeypatch):
     monkeypatch.setattr(selection, "CHUNK_ELEMENTS", {False: 64 * 512, True: 64 * 512})
     sae, x = made(sparsity, prefixes, d_sae=512), sample(4, n=1024)
