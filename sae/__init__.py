@@ -1,12 +1,26 @@
 """What a sparse dictionary is, and what feeds it."""
 
-from sae.dictionary import BatchTopKConfig, ReluConfig, Sae, SaeConfig, TopKConfig
+from sae.dictionary import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    ReluConfig,
+    Sae,
+    SaeConfig,
+    TopKConfig,
+)
 from sae.formats import read, write
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchTopKConfig",
+    "GatedConfig",
+    "JumpReluConfig",
+    "JumpReluL0Config",
+    "JumpReluTanhConfig",
     "ReluConfig",
     "Sae",
     "SaeConfig",

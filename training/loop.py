@@ -162,11 +162,18 @@ class _Run:
         # The script may have evaluated in between.
         self.sae.train()
         dead = dead_compute(self.n_tokens_since_fired, config.dead_after_tokens)
+        clock = self.n_tokens + len(x) / 2
         loss, output = dictionary_loss(
-            self.sae, x, dead, config.aux_weight, config.k_aux, self.encoder_dtype
+            self.sae,
+            x,
+            dead,
+            config.aux_weight,
+            config.k_aux,
+            self.encoder_dtype,
+            progress=min(1.0, clock / config.n_tokens),
         )
         self.backward(loss)
-        rate = self.peak_rate * rate_factor(self.n_tokens + len(x) / 2, config)
+        rate = self.peak_rate * rate_factor(clock, config)
         norm = step_(self.sae, self.optimiser, rate, config.grad_clip)
         self.n_tokens_since_fired = dead_update(self.n_tokens_since_fired, output.z)
         self.step, self.n_tokens = self.step + 1, self.n_tokens + len(x)

@@ -73,7 +73,7 @@ def step_(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
-    sae.normalise_decoder_()
+    sae.constrain_()
     return norm
 
 

@@ -1,21 +1,31 @@
 """activations -> latents."""
 
 from sae.dictionary.config import (
-    BatchTopKConfig,
-    ReluConfig,
     SaeConfig,
-    SparsityConfig,
-    TopKConfig,
     config_to_dict,
     sae_config_from_dict,
     sparsity_from_dict,
 )
 from sae.dictionary.initialise import initialise_
+from sae.dictionary.kinds import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    ReluConfig,
+    SparsityConfig,
+    TopKConfig,
+)
 from sae.dictionary.losses import Loss, dictionary_loss
 from sae.dictionary.sae import Sae, SaeOutput
 
 __all__ = [
     "BatchTopKConfig",
+    "GatedConfig",
+    "JumpReluConfig",
+    "JumpReluL0Config",
+    "JumpReluTanhConfig",
     "Loss",
     "ReluConfig",
     "Sae",

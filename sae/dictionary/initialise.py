@@ -4,10 +4,15 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae.dictionary.sae import Sae, unit_rows
+from sae.dictionary.directions import unit_rows
+from sae.dictionary.jump_relu import JumpRelu
+from sae.dictionary.kinds import JumpReluL0Config
+from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
-__all__ = ["geometric_median", "initialise_"]
+__all__ = ["geometric_median", "initialise_", "thresholds_at"]
+
+LATENTS = 1024  # latents whose pre-activations on the sample are held at a time
 
 
 def geometric_median(
@@ -46,7 +51,7 @@ def initialise_(sae: Sae, sample: Float[Tensor, "n d_in"], seed: int) -> None:
 
     Decoder rows become random unit directions and the encoder their transpose; `b_enc` becomes 0,
     `input_scale` makes `E ||s x||^2 = d_in` over the sample, and `b_dec` the sample's geometric
-    median in that scale.
+    median in that scale. Thresholds that aim at an L0 start where it is met (`thresholds_at`).
 
     Args:
         sae: The dictionary; whatever it held is overwritten.
@@ -70,3 +75,31 @@ def initialise_(sae: Sae, sample: Float[Tensor, "n d_in"], seed: int) -> None:
     sae.W_enc.copy_(rows.T)
     sae.b_enc.zero_()
     sae.b_dec.copy_(scale * geometric_median(sample))
+    if isinstance(sae.sparsity, JumpRelu) and isinstance(sae.config.sparsity, JumpReluL0Config):
+        rate = sae.config.sparsity.l0 / sae.config.d_sae
+        sae.sparsity.threshold.copy_(thresholds_at(sae, sample, rate))
+
+
+@torch.no_grad()
+def thresholds_at(
+    sae: Sae, sample: Float[Tensor, "n d_in"], rate: float
+) -> Float[Tensor, " d_sae"]:
+    """Thresholds at which every latent fires on a share of a sample.
+
+    Args:
+        sae: The dictionary, for its pre-activations.
+        sample: Residual vectors of real tokens, many times 1 / rate; unit: activation.
+        rate: The share, in (0, 1].
+
+    Returns:
+        Midway between the pre-activations on both sides, 0 where that is negative; latents fire on
+        at least one token. Unit: activation times `input_scale`.
+    """
+    n_fires = max(1, round(rate * len(sample)))
+    centred = sae.input_scale * sample.to(sae.W_enc.dtype) - sae.b_dec
+    n_top, found = min(n_fires + 1, len(sample)), []
+    pieces = zip(sae.W_enc.split(LATENTS, dim=1), sae.b_enc.split(LATENTS), strict=True)
+    for weights, bias in pieces:
+        top = torch.addmm(bias, centred, weights).topk(n_top, dim=0).values
+        found.append(top[-2:].mean(0) if n_fires < len(sample) else torch.zeros_like(bias))
+    return torch.cat(found).clamp_min(0)

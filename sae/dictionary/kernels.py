@@ -8,13 +8,14 @@ sum of tokens' gradients.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-__all__ = ["Latents", "decode", "encode"]
+__all__ = ["Latents", "decode", "encode", "nested"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,3 +235,32 @@ def decode(
         bags = _starts(bag, n * n_parts)
     out = _Decode.apply(latents.value, W_dec, latents, order, bags)
     return out.view(n_parts, n, -1)  # pyright: ignore
+
+
+def nested(
+    z: Float[Tensor, "n d_sae"] | Latents,
+    W_dec: Float[Tensor, "d_sae d_in"],  # noqa: N803
+    b_dec: Float[Tensor, " d_in"],
+    edges: Sequence[int] = (),
+) -> tuple[Float[Tensor, "n d_in"], ...]:
+    """Reconstructions from each nested prefix of the latents; differentiable.
+
+    Args:
+        z: Latents, zeros and all or without them.
+        W_dec: Directions.
+        b_dec: Part of every reconstruction.
+        edges: Sizes of the prefixes, rising, d_sae left out.
+
+    Returns:
+        One reconstruction for each prefix, then that of all latents, in the unit of `z`.
+    """
+    running, found = b_dec, []
+    if isinstance(z, Latents):
+        for part in decode(z, W_dec, edges):
+            running = running + part
+            found.append(running)
+        return tuple(found)
+    for start, stop in pairwise((0, *edges, len(W_dec))):
+        running = torch.addmm(running, z[:, start:stop], W_dec[start:stop])
+        found.append(running)
+    return tuple(found)

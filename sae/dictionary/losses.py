@@ -12,8 +12,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.dictionary.config import ReluConfig
 from sae.dictionary.kernels import Latents
+from sae.dictionary.kinds import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluTanhConfig,
+    ReluConfig,
+    TopKConfig,
+)
+from sae.dictionary.penalties import l1, penalties
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 
@@ -85,27 +92,6 @@ def reconstruction(
     return torch.stack([(x - x_hat).square().mean() for x_hat in nested]).mean()
 
 
-def l1(z: Float[Tensor, "n d_sae"], W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, ""]:  # noqa: N803
-    """Mean over tokens of the sum of latents weighted by decoder norm, over the root of d_in.
-
-    Args:
-        z: Latents in training units; every row counts.
-        W_dec: Directions; a longer row makes its latent dearer.
-
-    Returns:
-        At least 0; 1 is one latent as large as a typical input is long.
-
-    Source:
-        Anthropic, "Circuits updates: April 2024". Differs from it: over the root of d_in, with the
-        squared error over d_in, so that one weight suits every width.
-
-    Example:
-        >>> l1(torch.tensor([[2.0, 0.0]]), torch.eye(2, 4)).item()
-        1.0
-    """
-    return (z @ W_dec.norm(dim=-1)).mean() / W_dec.shape[1] ** 0.5
-
-
 def auxiliary(
     sae: Sae,
     x: Float[Tensor, "n d_in"],
@@ -161,6 +147,23 @@ AUX_TOKENS = 512
 """Tokens of a batch, evenly spaced, at whose errors dead latents try; all where there are fewer."""
 
 
+SPARSE_SHARE = 1 / 32
+"""Share of entries up to which passing them one by one costs less than dense products."""
+PROBE_TOKENS = 64
+"""Tokens of a batch, evenly spaced, by which that share is judged."""
+HAVE_NO_AUXILIARY = (ReluConfig, GatedConfig, JumpReluTanhConfig)
+"""Kinds whose dead latents have no positive pre-activation, or another way back."""
+
+
+@torch.no_grad()
+def _is_sparse(sae: Sae, x: Float[Tensor, "n d_in"]) -> bool:
+    """Whether few entries of a batch matter; nothing but the batch may decide, so runs resume."""
+    if isinstance(sae.config.sparsity, TopKConfig | BatchTopKConfig):
+        return True
+    few = x[:: max(1, len(x) // PROBE_TOKENS)]
+    return len(sae.pre_sparse(few).index) <= SPARSE_SHARE * len(few) * sae.config.d_sae
+
+
 def dictionary_loss(
     sae: Sae,
     x: Float[Tensor, "n d_in"],
@@ -168,13 +171,18 @@ def dictionary_loss(
     aux_weight: float = 1 / 32,
     k_aux: int | None = None,
     encoder_dtype: torch.dtype | None = None,
+    progress: float = 1.0,
 ) -> tuple[Loss, Pass]:
     """The loss of a dictionary on one batch, and what its pass gave.
 
-    `reconstruction` is always a term, with weight 1. `l1` is one for Relu. `auxiliary` is one where
-    some latents are dead and `aux_weight` is above 0, except for Relu, whose dead latents have no
-    positive pre-activation to learn from; it is a mean over 512 tokens of the batch, evenly spaced,
-    which estimates that over all.
+    `reconstruction` is always a term, with weight 1; others are the sparsity's own
+    (`penalties.penalties`). `auxiliary` is one where some latents are dead and `aux_weight` is
+    above 0, except for Relu and Gated, whose dead latents have no positive pre-activation to learn
+    from, and for JumpRelu with a tanh penalty, whose `pre_act` does its work; it is a mean over 512
+    tokens of the batch, evenly spaced, which estimates that over all.
+
+    Kinds that do not count fires are passed as entries where few of them matter, else densely; the
+    loss and its gradients are the same.
 
     Args:
         sae: The dictionary, in training mode.
@@ -182,8 +190,9 @@ def dictionary_loss(
         dead: True where a latent has not fired for long; None means none is.
         aux_weight: Weight of `auxiliary`, at least 0; 1/32 as in Gao et al. 2024.
         k_aux: Dead latents used a token; half of d_in where None.
-        encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to
-            Relu, whose latents are too many to be sparse while it is fitted.
+        encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to a
+            batch that is passed densely.
+        progress: Share of the run behind, in [0, 1], for penalties that grow.
 
     Returns:
         The loss, and the pass it came from.
@@ -195,21 +204,24 @@ def dictionary_loss(
         >>> list(loss.terms), output.z.dense().shape
         (['reconstruction'], torch.Size([3, 8]))
     """
-    scale, config, weights = sae.input_scale, sae.config, {"reconstruction": 1.0}
-    if isinstance(config.sparsity, ReluConfig):
-        z = sae.encode(x)
-        nested, fired = sae.decode_nested(z), Latents.of(z.detach())
-        terms = {"l1": l1(z, sae.W_dec)}
-        weights["l1"] = config.sparsity.l1
+    scale, config = sae.input_scale, sae.config
+    if _is_sparse(sae, x):
+        pre = sae.pre_sparse(x, encoder_dtype)
+        z = fired = sae.sparsity.activate(pre, sae.training)
+        nested = sae.decode_sparse(z)
     else:
-        fired, terms = sae.encode_sparse(x, encoder_dtype), {}
-        nested = sae.decode_sparse(fired)
-        if dead is not None and aux_weight > 0 and bool(dead.any()):
-            used = max(1, config.d_in // 2) if k_aux is None else k_aux
-            every = max(1, len(x) // AUX_TOKENS)
-            few = x[::every]
-            error = scale * (few - nested[-1][::every])
-            terms["auxiliary"] = auxiliary(sae, few, error, dead, used)
-            weights["auxiliary"] = aux_weight
-    terms = {"reconstruction": scale**2 * reconstruction(x, nested)} | terms
+        pre = sae.pre_activations(x)
+        z = sae.sparsity(pre, sae.training)
+        nested, fired = sae.decode_nested(z), Latents.of(z.detach())
+    found = {"reconstruction": (scale**2 * reconstruction(x, nested), 1.0)}
+    found |= penalties(sae, x, pre, z, progress)
+    has_auxiliary = not isinstance(config.sparsity, HAVE_NO_AUXILIARY)
+    if has_auxiliary and dead is not None and aux_weight > 0 and bool(dead.any()):
+        used = max(1, config.d_in // 2) if k_aux is None else k_aux
+        every = max(1, len(x) // AUX_TOKENS)
+        few = x[::every]
+        error = scale * (few - nested[-1][::every])
+        found["auxiliary"] = (auxiliary(sae, few, error, dead, used), aux_weight)
+    terms = {name: term for name, (term, _) in found.items()}
+    weights = {name: weight for name, (_, weight) in found.items()}
     return Loss(terms, weights), Pass(fired, nested[-1])

@@ -3,7 +3,6 @@
 import copy
 import html
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
+from sae.dictionary.directions import unit_rows
 from sae.dictionary.kernels import Latents
 from sae.dictionary.selection import pre_activations
 from sae.dictionary.sparsity import sparsity_for
@@ -29,24 +29,6 @@ class SaeOutput(NamedTuple):
     """Reconstructions; unit: activation."""
     pre: Float[Tensor, "n d_sae"]
     """Pre-activations, in the unit of `z`."""
-
-
-def unit_rows(n: int, d_in: int, generator: torch.Generator) -> Float[Tensor, "n d_in"]:
-    """Random directions, evenly spread over the sphere.
-
-    Args:
-        n: Number of directions.
-        d_in: Width.
-        generator: Source of the randomness, on the CPU.
-
-    Returns:
-        Rows of norm 1.
-
-    Example:
-        >>> unit_rows(3, 4, torch.Generator().manual_seed(0)).norm(dim=-1).allclose(torch.ones(3))
-        True
-    """
-    return nn.functional.normalize(torch.randn(n, d_in, generator=generator), dim=-1)
 
 
 class Sae(nn.Module):
@@ -81,7 +63,7 @@ class Sae(nn.Module):
         self.W_dec = nn.Parameter(rows.clone())
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
-        self.sparsity = sparsity_for(config.sparsity)
+        self.sparsity = sparsity_for(config.sparsity, config.d_sae)
         self.register_buffer("input_scale", torch.tensor(1.0, dtype=torch.float64))
 
     def pre_activations(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
@@ -110,18 +92,17 @@ class Sae(nn.Module):
         """
         return self.sparsity(self.pre_activations(x), self.training)
 
-    def encode_sparse(
-        self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None
-    ) -> Latents:
-        """Latent activations of `x` with the zeros left out, at no n d_sae of memory.
+    def pre_sparse(self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None) -> Latents:
+        """Pre-activations of the entries that fire or, in training, teach a threshold.
 
         Args:
             x: Residual vectors of real tokens; unit: activation. No gradient reaches them.
             dtype: Of the encoder's product; that of the weights where None. Where it is narrower,
-                latents are rounded to it, and everything else stays in the type of the weights.
+                pre-activations are rounded to it; all else stays in the type of the weights.
 
         Returns:
-            What `encode` gives, differentiable with respect to the parameters.
+            Entries at no n d_sae of memory, differentiable with respect to the parameters; unit:
+            activation times `input_scale`.
 
         Raises:
             InputError: A BatchTopK dictionary outside training has no threshold yet.
@@ -134,6 +115,24 @@ class Sae(nn.Module):
             return kept
         return kernels.encode(kept, centred, self.W_enc, self.b_enc, self.b_dec)
 
+    def encode_sparse(
+        self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None
+    ) -> Latents:
+        """Latent activations of `x` with the zeros left out, at no n d_sae of memory.
+
+        Args:
+            x: Residual vectors of real tokens; unit: activation. No gradient reaches them.
+            dtype: Of the encoder's product, as in `pre_sparse`.
+
+        Returns:
+            What `encode` gives, differentiable with respect to the parameters. In training some
+            entries of JumpReLU are 0: those that teach a threshold without firing.
+
+        Raises:
+            InputError: A BatchTopK dictionary outside training has no threshold yet.
+        """
+        return self.sparsity.activate(self.pre_sparse(x, dtype), self.training)
+
     def decode_sparse(self, latents: Latents) -> tuple[Float[Tensor, "n d_in"], ...]:
         """Reconstructions from each nested prefix of the latents that fire.
 
@@ -144,11 +143,8 @@ class Sae(nn.Module):
             One reconstruction for each of `config.prefixes`, then that of all latents; each is what
             `decode_nested` gives.
         """
-        running, nested = self.b_dec, []
-        for part in kernels.decode(latents, self.W_dec, self.config.prefixes):
-            running = running + part
-            nested.append(running / self.input_scale)
-        return tuple(nested)
+        found = kernels.nested(latents, self.W_dec, self.b_dec, self.config.prefixes)
+        return tuple(each / self.input_scale for each in found)
 
     def decode(self, z: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_in"]:
         """Reconstructions from latents: `(z W_dec + b_dec) / s`.
@@ -174,13 +170,8 @@ class Sae(nn.Module):
             Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse
             autoencoders", arXiv:2503.17547.
         """
-        if not self.config.prefixes:
-            return (self.decode(z),)
-        running, nested = self.b_dec.expand(len(z), -1), []
-        for start, stop in pairwise((0, *self.config.prefixes, self.config.d_sae)):
-            running = torch.addmm(running, z[:, start:stop], self.W_dec[start:stop])
-            nested.append(running / self.input_scale)
-        return tuple(nested)
+        found = kernels.nested(z, self.W_dec, self.b_dec, self.config.prefixes)
+        return tuple(each / self.input_scale for each in found)
 
     def forward(self, x: Float[Tensor, "n d_in"]) -> SaeOutput:
         """Latents, reconstruction and pre-activations of `x`.
@@ -232,7 +223,7 @@ class Sae(nn.Module):
         """A dictionary with n more latents after these, in random unit directions.
 
         Old latents keep their index and weights; under TopK and BatchTopK the new ones compete with
-        them. A threshold that has been set stays, with its memory shortened so that it can move.
+        them. What the sparsity knows of each latent is added as its own `added` says.
 
         Args:
             n: Number of latents to add, at least 0.
@@ -253,16 +244,19 @@ class Sae(nn.Module):
             wider.W_enc = nn.Parameter(torch.cat([self.W_enc.T, rows]).T)
             wider.b_enc = nn.Parameter(torch.cat([self.b_enc, self.b_enc.new_zeros(n)]))
             wider.b_dec = nn.Parameter(self.b_dec.clone())
-        wider.sparsity = copy.deepcopy(self.sparsity)
+        wider.sparsity = copy.deepcopy(self.sparsity.added(n))
         wider.input_scale = self.input_scale.clone()
-        if isinstance(n_updates := getattr(wider.sparsity, "n_updates", None), Tensor):
-            n_updates.zero_()
         return wider
 
     @torch.no_grad()
     def normalise_decoder_(self) -> None:
-        """Give every row of `W_dec` norm 1, in place; wanted after every optimiser step."""
+        """Give every row of `W_dec` norm 1, in place."""
         self.W_dec.div_(self.W_dec.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
+
+    def constrain_(self) -> None:
+        """Rows of norm 1 and thresholds of at least 0, in place; wanted after every step."""
+        self.normalise_decoder_()
+        self.sparsity.constrain_()
 
     @torch.no_grad()
     def remove_parallel_gradient_(self) -> None:

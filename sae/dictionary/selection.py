@@ -103,17 +103,27 @@ def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n
 
 
 @torch.no_grad()
-def above(chunks: Iterator[Chunk], bound: float) -> Latents:
+def above(
+    chunks: Iterator[Chunk], bound: float | Float[Tensor, " d_sae"], slack: float = 0.0
+) -> Latents:
     """The entries above a bound.
 
     Args:
         chunks: Pre-activations, a few tokens at a time.
-        bound: At least 0.
+        bound: At least 0; one for all latents, or one each.
+        slack: How far below its bound an entry may lie.
 
     Returns:
-        Latents, in the unit of the pre-activations.
+        Entries, in the unit of the pre-activations.
     """
-    return _collected(chunks, lambda pre: _above(pre, bound))
+    if isinstance(bound, Tensor):
+        return _collected(chunks, lambda pre: _above_each(pre, bound, slack))
+    return _collected(chunks, lambda pre: _above(pre, bound - slack))
+
+
+def _above_each(pre: Chunk, bound: Float[Tensor, " d_sae"], slack: float) -> Entries:
+    token, index, _ = _above(pre - bound, -slack)
+    return token, index, pre[token, index]
 
 
 def _above(pre: Chunk, bound: float) -> Entries:

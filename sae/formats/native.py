@@ -212,7 +212,8 @@ def _filled(file: Path, sae: Sae, tensors: Mapping[str, Shaped[Tensor, "..."]]) 
             raise _damaged(file, f"{name} with values that are not finite")
     laid_out = {"W_enc": tensors["W_enc"].T.contiguous().T}  # a latent's weights together
     sae.load_state_dict(dict(tensors) | laid_out, assign=True)
-    if len(types := {each.dtype for each in sae.parameters()}) > 1:
+    # A sparsity's own numbers may be wider: thresholds in bfloat16 would be too coarse.
+    if len(types := {each.dtype for each in sae.parameters(recurse=False)}) > 1:
         raise _damaged(file, f"parameters of different types: {sorted(map(str, types))}")
     if sae.input_scale != 1:
         raise _damaged(file, f"input_scale {sae.input_scale.item():g}, so not folded")

@@ -1,6 +1,7 @@
 """What must be true of a dictionary with any sparsity: new members join by existing."""
 
-from dataclasses import MISSING, fields
+import math
+from dataclasses import fields
 from typing import get_args
 
 import pytest
@@ -19,20 +20,28 @@ from sae.dictionary import (
 from sae.dictionary.config import kind_of
 
 N, D_IN, D_SAE = 64, 8, 24
-REQUIRED = {"k": 3, "l1": 0.1}
+SET = {"k": 3, "l1": 0.1, "tanh": 0.5, "pre_act": 0.1, "l0": 3.0}
 X_BY_HAND = [[3.0, 2.0], [1.0, 0.5]]
+STATE_BY_HAND = {  # of each of two latents
+    "threshold": [1.5, 0.25],
+    "r_mag": [0.0, math.log(2)],
+    "offset": [-1.0, 1.0],
+}
 Z_BY_HAND = {  # W_enc = W_dec = identity, no biases, k = 1, training
     "relu": [[3.0, 2.0], [1.0, 0.5]],
     "topk": [[3.0, 0.0], [1.0, 0.0]],
     "batch_topk": [[3.0, 2.0], [0.0, 0.0]],
+    "jump_relu": [[3.0, 2.0], [0.0, 0.5]],
+    "jump_relu_tanh": [[3.0, 2.0], [0.0, 0.5]],
+    "jump_relu_l0": [[3.0, 2.0], [0.0, 0.5]],
+    "gated": [[2.0, 5.0], [0.0, 2.0]],
 }
 MEMBERS = get_args(SparsityConfig)
 
 
 def sparsity_of(member, **changes):
-    needed = [each.name for each in fields(member) if each.default is MISSING]
-    values = {name: REQUIRED[name] for name in needed}
-    return member(**values | {name: value for name, value in changes.items() if name in values})
+    names = {each.name for each in fields(member)}
+    return member(**{name: value for name, value in (SET | changes).items() if name in names})
 
 
 def sample(n=N, seed=0):
@@ -150,12 +159,17 @@ def test_order_of_tokens_does_not_matter(dictionary):
 
 
 def test_two_by_two_by_hand(member):
-    dictionary = Sae(SaeConfig(2, 2, sparsity_of(member, k=1)))
+    dictionary = Sae(SaeConfig(2, 2, sparsity_of(member, k=1, l0=1.0)))
     with torch.no_grad():
         dictionary.W_enc.copy_(torch.eye(2))
         dictionary.W_dec.copy_(torch.eye(2))
+        for name, state in dictionary.sparsity.state_dict(keep_vars=True).items():
+            if state.shape == (2,):
+                state.copy_(torch.tensor(STATE_BY_HAND[name]))
     z = dictionary(torch.tensor(X_BY_HAND)).z
     assert z.tolist() == Z_BY_HAND[kind_of(member)]
+    sparse = dictionary.encode_sparse(torch.tensor(X_BY_HAND))
+    assert sparse.dense().tolist() == z.tolist()
 
 
 def test_prefixes_decode_from_the_first_latents(member):
@@ -202,4 +216,12 @@ def test_every_loss_term_reaches_the_gradient(member):
 def test_between_them_the_sparsities_use_every_loss_term():
     dead = torch.ones(D_SAE, dtype=torch.bool)
     used = [dictionary_loss(fitted(each), sample(), dead=dead)[0].terms for each in MEMBERS]
-    assert {name for terms in used for name in terms} == {"reconstruction", "l1", "auxiliary"}
+    assert {name for terms in used for name in terms} == {
+        "reconstruction",
+        "l1",
+        "tanh",
+        "pre_act",
+        "l0",
+        "gate_reconstruction",
+        "auxiliary",
+    }
