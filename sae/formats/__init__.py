@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.formats import dictionary_learning, native, saelens, sparsify
-from sae.formats.foreign import Given, require_writable
+from sae.formats.foreign import require_writable
+from sae.formats.given import Given
 
 __all__ = ["FORMATS", "Format", "Given", "read", "recognise", "write"]
 
@@ -118,8 +119,10 @@ def recognise(path: Path) -> tuple[Format, Path]:
 
 
 def _head(file: Path) -> bytes:
+    """How a file begins, unless it may be a safetensors: eight bytes, then JSON."""
     with file.open("rb") as stream:
-        return stream.read(2)
+        head = stream.read(9)
+    return b"" if head[8:] == b"{" else head
 
 
 def write(

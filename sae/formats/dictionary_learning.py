@@ -16,21 +16,20 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from sae.dictionary.config import BatchTopKConfig, ReluConfig, TopKConfig
+from sae.dictionary.kinds import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReluConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    ReluConfig,
+    TopKConfig,
+)
 from sae.dictionary.sae import Sae
 from sae.formats import gates
 from sae.formats.files import damaged, json_bytes, put_folder, read_json, read_pt
-from sae.formats.foreign import (
-    Given,
-    Parts,
-    about,
-    checked,
-    laid_out,
-    sae_of,
-    settle,
-    unit_rows_in,
-    whole_in,
-)
+from sae.formats.foreign import Parts, about, checked, laid_out, sae_of, unit_rows_in
+from sae.formats.given import Given, settle, whole_in
 from sae.formats.scales import fold_bias
 
 __all__ = ["ASKS", "CONFIG", "NAME", "WEIGHTS", "find", "read", "write"]
@@ -248,3 +247,13 @@ def _class_of(sae: Sae, tensors: Tensors) -> tuple[str, Tensors]:
                 return "BatchTopKSAE", linear | own | {"b_dec": rows["b_dec"]}
             ends = torch.tensor([0, *sae.config.prefixes, sae.config.d_sae])
             return "MatryoshkaBatchTopKSAE", rows | own | {"group_sizes": ends.diff()}
+        case JumpReluConfig() | JumpReluTanhConfig() | JumpReluL0Config():
+            fold_bias(rows, -1)
+            rows["b_enc"] = rows["b_enc"].to(sae.W_dec.dtype)
+            return "JumpReluAutoEncoder", rows | {"threshold": gates.thresholds_of(sae)}
+        case GatedConfig():
+            found = gates.gated_parts(sae)
+            linear.pop("encoder.bias")
+            own = {"gate_bias": found["gate"], "mag_bias": found["magnitude"]}
+            own |= {"r_mag": found["r_mag"], "decoder_bias": rows["b_dec"]}
+            return "GatedAutoEncoder", linear | own

@@ -15,40 +15,27 @@ from typing import Any
 
 import torch
 from jaxtyping import Shaped
-from safetensors.torch import save
 from torch import Tensor
 
-from sae.dictionary.config import BatchTopKConfig, ReluConfig, TopKConfig
+from sae.dictionary.kinds import (
+    ReluConfig,
+)
 from sae.dictionary.sae import Sae
 from sae.formats import gates
-from sae.formats.files import damaged, json_bytes, put_folder, read_json, read_safetensors
-from sae.formats.foreign import (
-    Given,
-    Parts,
-    about,
-    checked,
-    number_in,
-    sae_of,
-    settle,
-    shaped,
-    whole_in,
-)
+from sae.formats.files import damaged, read_json, read_safetensors
+from sae.formats.foreign import Parts, about, checked, sae_of, shaped
+from sae.formats.given import Given, number_in, settle, whole_in
+from sae.formats.saelens_writing import BATCH, CONFIG, WEIGHTS, write
 from sae.formats.scales import fold_bias, fold_row_norms, fold_scales, fold_whitening
 
 __all__ = ["ASKS", "CONFIG", "NAME", "WEIGHTS", "find", "read", "write"]
 
 NAME = "saelens"
 """What `--to` calls the format."""
-CONFIG = "cfg.json"
-"""Its config."""
-WEIGHTS = "sae_weights.safetensors"
-"""Its weights."""
 ASKS = ("k", "threshold", "input_scale", "subtract_b_dec", "hook", "model")
 """What of `Given` a file can leave open."""
 SCALER, WHITENING = "activation_scaler.json", "activation_whitening.safetensors"
-LAYOUT = "6.54.0"
 LINEAR = ("none", "expected_average_only_in", "covariance_whitening")
-BATCH = ("batchtopk", "matryoshka_batchtopk")
 
 Tensors = dict[str, Shaped[Tensor, "..."]]
 
@@ -233,52 +220,3 @@ def _folded_scale(
         raise damaged(file, f"an input scale of {scale:g}", "give one above 0")
     fold_scales(tensors, scale, scale)
     return scale
-
-
-def write(directory: Path, sae: Sae, meta: Mapping[str, Any]) -> Path:
-    """An inference folder that `SAE.load_from_disk` reads, with the same latents.
-
-    A BatchTopK dictionary is written as SAELens writes its own: as jumprelu, with one threshold.
-
-    Args:
-        directory: Where to.
-        sae: The dictionary; left alone, and written folded.
-        meta: Its `hook` and `model`; the rest is kept in the config's metadata under `forelimb`.
-
-    Returns:
-        Path of the weights file.
-
-    Raises:
-        ConfigError: A BatchTopK threshold was never set.
-    """
-    folded = sae.folded()
-    state = {name: each.detach().cpu() for name, each in folded.state_dict().items()}
-    tensors = {name: state[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-    sparsity = folded.config.sparsity
-    config: dict[str, Any] = {"d_in": folded.config.d_in, "d_sae": folded.config.d_sae}
-    config |= {"dtype": str(folded.W_dec.dtype).removeprefix("torch."), "device": "cpu"}
-    config |= {"apply_b_dec_to_input": True, "normalize_activations": "none"}
-    config |= {"reshape_activations": "none"}
-    metadata = {"model_name": meta.get("model"), "hook_name": meta.get("hook")}
-    metadata |= {"sae_lens_version": LAYOUT, "sae_lens_training_version": None}
-    metadata["forelimb"] = dict(meta)
-    match sparsity:
-        case ReluConfig():
-            config |= {"architecture": "standard"}
-        case TopKConfig():
-            config |= {"architecture": "topk", "k": sparsity.k}
-            config |= {"rescale_acts_by_decoder_norm": False}
-        case BatchTopKConfig():
-            config |= {"architecture": "jumprelu"}
-            threshold = gates.threshold_of(folded).to(folded.W_dec.dtype)
-            tensors["threshold"] = threshold.cpu().expand(folded.config.d_sae)
-            widths = [*folded.config.prefixes, folded.config.d_sae]
-            details = {"k": sparsity.k, "matryoshka_widths": widths}
-            metadata["training_architecture"] = BATCH[len(widths) > 1]
-            metadata["training_architecture_details"] = details
-    whole = {
-        name: each.clone(memory_format=torch.contiguous_format) for name, each in tensors.items()
-    }
-    files = {CONFIG: json_bytes(config | {"metadata": metadata}), WEIGHTS: save(whole)}
-    put_folder(directory, files)
-    return directory / WEIGHTS

@@ -12,22 +12,13 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from sae.dictionary.config import TopKConfig
+from sae.dictionary.kinds import TopKConfig
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats import gates
 from sae.formats.files import damaged, json_bytes, put_folder, read_json, read_safetensors
-from sae.formats.foreign import (
-    Given,
-    Parts,
-    about,
-    checked,
-    laid_out,
-    sae_of,
-    settle,
-    unit_rows_in,
-    whole_in,
-)
+from sae.formats.foreign import Parts, about, checked, laid_out, sae_of, unit_rows_in
+from sae.formats.given import Given, settle, whole_in
 
 __all__ = ["ASKS", "CONFIG", "NAME", "WEIGHTS", "find", "read", "write"]
 

@@ -168,6 +168,15 @@ def test_a_pickle_is_never_opened(tmp_path):
     assert "never opened" in refusal(tmp_path / "sae.pt")
 
 
+def test_a_header_as_long_as_pickles_begin_is_read(folder):
+    for padding in range(400):
+        path = rewritten(folder, note=json.dumps("-" * padding)) / WEIGHTS
+        if path.read_bytes()[:1] in (b"\x80", b"P"):
+            assert sae.read(folder)[1]["note"] == "-" * padding
+            return
+    pytest.fail("no such length")
+
+
 def test_another_formats_safetensors(tmp_path):
     save_file({"W_dec": torch.zeros(2, 2)}, tmp_path / WEIGHTS)
     assert f"another format's safetensors, not {SCHEMA}" in refusal(tmp_path)
