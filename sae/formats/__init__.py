@@ -6,11 +6,19 @@ from typing import Any, NamedTuple
 
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
-from sae.formats import dictionary_learning, native, saelens, sparsify
+from sae.formats import (
+    dictionary_learning,
+    gemma_scope,
+    llama_scope,
+    native,
+    saelens,
+    sparsify,
+)
 from sae.formats.foreign import require_writable
 from sae.formats.given import Given
+from sae.formats.hub import located
 
-__all__ = ["FORMATS", "Format", "Given", "read", "recognise", "write"]
+__all__ = ["FORMATS", "Format", "Given", "located", "read", "recognise", "write"]
 
 _PICKLE_HEADS = (b"\x80", b"PK")
 
@@ -51,9 +59,8 @@ def _foreign(module: Any) -> Format:
 _NATIVE = Format(
     "forelimb", (native.WEIGHTS,), ("hook", "model"), _find_native, _read_native, native.write
 )
-FORMATS: dict[str, Format] = {
-    each.name: each for each in (_NATIVE, *map(_foreign, (saelens, dictionary_learning, sparsify)))
-}
+_FOREIGN = (saelens, dictionary_learning, sparsify, gemma_scope, llama_scope)
+FORMATS: dict[str, Format] = {each.name: each for each in (_NATIVE, *map(_foreign, _FOREIGN))}
 """Every format by name; this project's own first."""
 
 
@@ -64,7 +71,8 @@ def read(path: str | Path, given: Given | None = None) -> tuple[Sae, dict[str, A
     into the weights, and `source` of what is returned says what their files said.
 
     Args:
-        path: A dictionary's folder or weights file.
+        path: A dictionary's folder or weights file, or `hf://org/repo/folder@revision`, which is
+            downloaded.
         given: What a file does not say and its reader asked for.
 
     Returns:
@@ -75,7 +83,7 @@ def read(path: str | Path, given: Given | None = None) -> tuple[Sae, dict[str, A
             bare pickle, which is never opened, or it leaves open what was not given.
         ConfigError: Something was given that the file says otherwise, or that is not asked.
     """
-    place, given = Path(path), given or Given()
+    place, given = located(path), given or Given()
     found, file = recognise(place)
     for name, value in given.named().items():
         if name not in found.asks:
