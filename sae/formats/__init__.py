@@ -14,11 +14,23 @@ from sae.formats import (
     saelens,
     sparsify,
 )
+from sae.formats.check import Sanity, sanity_check
 from sae.formats.foreign import require_writable
 from sae.formats.given import Given
 from sae.formats.hub import located
 
-__all__ = ["FORMATS", "Format", "Given", "located", "read", "recognise", "write"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Given",
+    "Sanity",
+    "located",
+    "read",
+    "recognise",
+    "sanity_check",
+    "writable",
+    "write",
+]
 
 _PICKLE_HEADS = (b"\x80", b"PK")
 
@@ -28,8 +40,8 @@ class Format(NamedTuple):
 
     name: str
     """What `--to` calls it."""
-    marks: tuple[str, ...]
-    """Names of the files that a folder of it has."""
+    weights: str
+    """Name of the file by which a folder of it that is written can be told."""
     asks: tuple[str, ...]
     """What of `Given` its files can leave open."""
     find: Callable[[Path], Path | None]
@@ -51,13 +63,12 @@ def _read_native(file: Path, given: Given) -> tuple[Sae, dict[str, Any]]:
 
 
 def _foreign(module: Any) -> Format:
-    marks = (module.CONFIG, module.WEIGHTS)
     write = getattr(module, "write", None)
-    return Format(module.NAME, marks, module.ASKS, module.find, module.read, write)
+    return Format(module.NAME, module.WEIGHTS, module.ASKS, module.find, module.read, write)
 
 
 _NATIVE = Format(
-    "forelimb", (native.WEIGHTS,), ("hook", "model"), _find_native, _read_native, native.write
+    "forelimb", native.WEIGHTS, ("hook", "model"), _find_native, _read_native, native.write
 )
 _FOREIGN = (saelens, dictionary_learning, sparsify, gemma_scope, llama_scope)
 FORMATS: dict[str, Format] = {each.name: each for each in (_NATIVE, *map(_foreign, _FOREIGN))}
@@ -133,6 +144,21 @@ def _head(file: Path) -> bytes:
     return b"" if head[8:] == b"{" else head
 
 
+def writable(form: str) -> Format:
+    """A format by name that can be written.
+
+    Args:
+        form: Its name.
+
+    Raises:
+        ConfigError: There is no such format, or it is read only.
+    """
+    if form not in FORMATS or FORMATS[form].write is None:
+        known = ", ".join(name for name, each in FORMATS.items() if each.write is not None)
+        raise ConfigError(f"a dictionary as {form!r}", "no format to write", f"choose {known}")
+    return FORMATS[form]
+
+
 def write(
     directory: str | Path, sae: Sae, meta: Mapping[str, Any], form: str = _NATIVE.name
 ) -> Path:
@@ -152,10 +178,8 @@ def write(
             fit it.
         NumericalError: A weight is not finite.
     """
-    writers = {name: each.write for name, each in FORMATS.items() if each.write is not None}
-    if form not in writers:
-        do = f"choose among {', '.join(writers)}"
-        raise ConfigError(f"a dictionary written as {form!r}", "no format to write", do)
-    if form != _NATIVE.name:
+    found = writable(form)
+    if found is not _NATIVE:
         require_writable(sae, meta)
-    return writers[form](Path(directory), sae, meta)
+    assert found.write is not None
+    return found.write(Path(directory), sae, meta)

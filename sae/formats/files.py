@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 from numpy.lib import format as npy
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sae.errors import InputError
@@ -38,7 +37,7 @@ MOST_JSON_BYTES = 1 << 24
 MOST_EXPANSION = 16
 NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 BROKEN_ARCHIVE = (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, MemoryError)
-BROKEN_ARCHIVE += (OverflowError, NotImplementedError, SyntaxError, KeyError, zipfile.LargeZipFile)
+BROKEN_ARCHIVE += (OverflowError, SyntaxError, KeyError, zipfile.LargeZipFile)
 BROKEN_PICKLE = (*BROKEN_ARCHIVE, pickle.UnpicklingError, AttributeError, TypeError, LookupError)
 BROKEN_PICKLE += (ImportError, AssertionError)
 
@@ -71,7 +70,7 @@ def json_bytes(value: object) -> bytes:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a JSON file; NaN and infinities, which JSON has not, count as null.
 
     Args:
         file: At most 16 MiB.
@@ -84,7 +83,7 @@ def read_json(file: Path) -> dict[str, Any]:
             text = stream.read(MOST_JSON_BYTES + 1)
         if len(text) > MOST_JSON_BYTES:
             raise damaged(file, f"more than {MOST_JSON_BYTES} bytes of JSON")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(file, f"no JSON ({_why(error)})") from error
     if not isinstance(value, dict):
@@ -102,7 +101,8 @@ def read_safetensors(file: Path) -> Tensors:
         InputError: It is missing or damaged.
     """
     try:
-        return load_safetensors(file.read_bytes())
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise damaged(file, f"no whole safetensors ({_why(error)})") from error
 
@@ -210,6 +210,8 @@ def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
         if not directory.exists():
             draft.rename(directory)
             return

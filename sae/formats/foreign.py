@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from sae.dictionary.config import SaeConfig, SparsityConfig
@@ -25,7 +25,6 @@ __all__ = [
     "require_writable",
     "sae_of",
     "shaped",
-    "unit_rows_in",
 ]
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -162,26 +161,18 @@ def about(given: Given, told: Mapping[str, Any], source: Mapping[str, Any]) -> d
 
     Args:
         given: Its hook and model come before the file's.
-        told: Values under `META_KEYS` that the file told.
+        told: Text under names of `META_KEYS` that the file told; what is no text is left out.
         source: What the file said of its own format, for `source`.
 
     Returns:
         Every one of `META_KEYS`, and `source`.
     """
-    known = dict.fromkeys(META_KEYS) | {name: each for name, each in told.items() if each}
+    known = dict.fromkeys(META_KEYS) | {
+        name: each for name, each in told.items() if isinstance(each, str) and each
+    }
     known["hook"] = given.hook or known["hook"]
     known["model"] = given.model or known["model"]
     return known | {"source": dict(source)}
-
-
-def unit_rows_in(rows: Float[Tensor, "d_sae d_in"]) -> bool:
-    """Whether every row has norm 1, as other libraries' readers test it.
-
-    Args:
-        rows: Decoder rows.
-    """
-    norms = rows.detach().norm(dim=-1)
-    return bool(torch.allclose(norms, torch.ones_like(norms)))
 
 
 def require_writable(sae: Sae, meta: Mapping[str, Any]) -> None:

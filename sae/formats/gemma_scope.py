@@ -33,7 +33,7 @@ ASKS = ("hook", "model")
 NPZ = "params.npz"
 SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 OUTPUT = re.compile(r"model\.layers\.(\d+)\.output")
-OTHERS = re.compile(r"transcoder|\bclt\b|crosscoder")
+OTHERS = re.compile(r"(^|/)(transcoder|crosscoder|clt)(_all)?(/|$)|gemma-scope-[^/]*transcoders")
 
 
 def find(path: Path) -> Path | None:

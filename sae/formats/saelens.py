@@ -28,7 +28,7 @@ from sae.formats.given import Given, number_in, settle, whole_in
 from sae.formats.saelens_writing import BATCH, CONFIG, WEIGHTS, write
 from sae.formats.scales import fold_bias, fold_row_norms, fold_scales, fold_whitening
 
-__all__ = ["ASKS", "CONFIG", "NAME", "WEIGHTS", "find", "read", "write"]
+__all__ = ["ASKS", "NAME", "find", "read", "write"]
 
 NAME = "saelens"
 """What `--to` calls the format."""
@@ -96,7 +96,8 @@ def _modern(file: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise damaged(file, f"metadata of type {type(metadata).__name__}")
     version = str(raw.get("sae_lens_version") or metadata.get("sae_lens_version") or "0")
-    is_old = not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < 6
+    major = version.partition(".")[0]
+    is_old = not major.isdecimal() or int(major[:9]) < 6
     config = {**raw, "metadata": metadata, "is_old": is_old}
     config["hook_name"] = metadata.get("hook_name", raw.get("hook_name", raw.get("hook_point")))
     config["model_name"] = metadata.get("model_name", raw.get("model_name"))
@@ -104,8 +105,9 @@ def _modern(file: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
         activation = raw.get("activation_fn", raw.get("activation_fn_str", "relu"))
         config["architecture"] = raw.get("architecture", "standard")
         if activation == "topk":
-            kwargs = raw.get("activation_fn_kwargs") or {}
-            config |= {"architecture": "topk", "k": raw.get("k", kwargs.get("k"))}
+            kwargs = raw.get("activation_fn_kwargs")
+            told = kwargs.get("k") if isinstance(kwargs, dict) else None
+            config |= {"architecture": "topk", "k": raw.get("k", told)}
         elif activation != "relu":
             raise damaged(file, f"activation {activation!r}", "relu and topk can be read")
     scaling = config.get("normalize_activations")

@@ -4,10 +4,24 @@ All work on tensors in row orientation, in float64, and leave the latents as the
 them.
 """
 
+import copy
+
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-__all__ = ["fold_bias", "fold_row_norms", "fold_scales", "fold_whitening"]
+from sae.dictionary.sae import Sae
+from sae.dictionary.top_k import BatchTopK, TopK
+from sae.errors import InputError
+
+__all__ = [
+    "fold_bias",
+    "fold_row_norms",
+    "fold_scales",
+    "fold_whitening",
+    "unit_rows_in",
+    "with_unit_rows",
+]
 
 Tensors = dict[str, Shaped[Tensor, "..."]]
 
@@ -67,3 +81,45 @@ def fold_bias(tensors: Tensors, sign: int = 1) -> None:
     """
     shift = tensors["b_dec"].double() @ tensors["W_enc"].double()
     tensors["b_enc"] = tensors["b_enc"].double() + sign * shift
+
+
+def unit_rows_in(rows: Float[Tensor, "d_sae d_in"]) -> bool:
+    """Whether every row has norm 1, as other libraries' readers test it.
+
+    Args:
+        rows: Decoder rows.
+    """
+    norms = rows.detach().norm(dim=-1)
+    return bool(torch.allclose(norms, torch.ones_like(norms)))
+
+
+def with_unit_rows(sae: Sae) -> Sae:
+    """An equal dictionary whose decoder rows have norm 1, as fitting keeps them.
+
+    Args:
+        sae: A finished dictionary.
+
+    Returns:
+        It itself where its rows are so already; else a copy, whose latents are this one's times
+        the norms of their rows.
+
+    Raises:
+        InputError: Its sparsity compares latents with one another or with one threshold, so that
+            other units would choose others.
+    """
+    if unit_rows_in(sae.W_dec):
+        return sae
+    if isinstance(sae.sparsity, TopK | BatchTopK):
+        asked = f"a {sae.config.sparsity.kind} dictionary to continue"
+        found = "decoder rows whose norm is not 1, which choose with their latents"
+        raise InputError(asked, found, "fit one on this model, or continue it where it is from")
+    twin = copy.deepcopy(sae)
+    norms = sae.W_dec.detach().norm(dim=-1).clamp_min(1e-12)
+    with torch.no_grad():
+        twin.W_dec /= norms.unsqueeze(-1)
+        twin.W_enc *= norms
+        twin.b_enc *= norms
+        for name in ("threshold", "offset"):
+            if isinstance(each := getattr(twin.sparsity, name, None), Tensor):
+                each *= norms
+    return twin

@@ -17,8 +17,9 @@ from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats import gates
 from sae.formats.files import damaged, json_bytes, put_folder, read_json, read_safetensors
-from sae.formats.foreign import Parts, about, checked, laid_out, sae_of, unit_rows_in
+from sae.formats.foreign import Parts, about, checked, laid_out, sae_of
 from sae.formats.given import Given, settle, whole_in
+from sae.formats.scales import unit_rows_in
 
 __all__ = ["ASKS", "CONFIG", "NAME", "WEIGHTS", "find", "read", "write"]
 
