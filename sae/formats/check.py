@@ -119,7 +119,7 @@ def _likely(
     subtracts = not isinstance(source, Mapping) or source.get("subtract_b_dec") is not False
     other = copy.deepcopy(sae)
     with torch.no_grad():
-        other.b_enc += (1 if subtracts else -1) * (other.b_dec @ other.W_enc)
+        other.b_enc.add_((1 if subtracts else -1) * (other.b_dec @ other.W_enc))
     if _is_well(_measure(other, x), declared):
         return f"read it with subtract_b_dec {not subtracts}: then it does"
     scale = math.sqrt(x.shape[1]) / float(x.norm(dim=-1).mean().clamp_min(1e-12))

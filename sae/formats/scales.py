@@ -116,10 +116,10 @@ def with_unit_rows(sae: Sae) -> Sae:
     twin = copy.deepcopy(sae)
     norms = sae.W_dec.detach().norm(dim=-1).clamp_min(1e-12)
     with torch.no_grad():
-        twin.W_dec /= norms.unsqueeze(-1)
-        twin.W_enc *= norms
-        twin.b_enc *= norms
+        twin.W_dec.div_(norms.unsqueeze(-1))
+        twin.W_enc.mul_(norms)
+        twin.b_enc.mul_(norms)
         for name in ("threshold", "offset"):
             if isinstance(each := getattr(twin.sparsity, name, None), Tensor):
-                each *= norms
+                each.mul_(norms)
     return twin
