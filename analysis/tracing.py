@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from analysis.bench import Bench, in_chats, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.contrasts import Span, spans
@@ -15,7 +17,7 @@ from analysis.controls import Control, Controlled, judge_control, lay_control, o
 from analysis.subjects import Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
-from sae import read
+from sae import read, sanity_check
 from sae.change import Change, Ruler
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
@@ -101,7 +103,8 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     Raises:
         ConfigError: A dictionary does not say its hook, a model is not of the base's shape, a
             control is not of the base model.
-        InputError: A model, dictionary or label is missing.
+        InputError: A model, dictionary or label is missing, or a dictionary of another library
+            does not explain the base model's activations.
     """
     dictionary, meta = read(config.dictionary)
     if not meta.get("hook"):
@@ -111,6 +114,8 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     base = load_model(config.base)
     tell("base model")
     bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
+    if meta.get("source"):  # of another library: is it read as it was meant?
+        sanity_check(dictionary, torch.from_numpy(bench.x), meta)
     firing = through(bench, dictionary, bench.x)
     continued = through(bench, reference, bench.x)
     tell("persona latents")

@@ -11,13 +11,14 @@ from sae.dictionary import (
     SaeConfig,
     TopKConfig,
 )
-from sae.formats import read, write
+from sae.formats import Given, read, sanity_check, write
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchTopKConfig",
     "GatedConfig",
+    "Given",
     "JumpReluConfig",
     "JumpReluL0Config",
     "JumpReluTanhConfig",
@@ -27,5 +28,6 @@ __all__ = [
     "TopKConfig",
     "__version__",
     "read",
+    "sanity_check",
     "write",
 ]

@@ -85,6 +85,14 @@ def _split(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
     return known.config, rest
 
 
+def _placed(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The same words, the first ones given the flags that a config's `POSITIONAL` names."""
+    n = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    n = min(n, len(names))
+    named = [f"--{name}={word}" for name, word in zip(names, words[:n], strict=False)]
+    return [*named, *words[n:]]
+
+
 def _flags(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     for i, word in enumerate(words):
         if word.startswith("--"):
@@ -211,6 +219,7 @@ def parse(
     the last file that names one, else from the default. Another kind starts afresh: what an
     earlier file said for the old one is dropped. The name `kind` is kept for such unions.
     A list takes all the words after its flag, as in `--text a b`, or one as YAML has it, `[a, b]`.
+    Words before the first flag are the fields that the class lists in `POSITIONAL`, in that order.
 
     Args:
         config_class: A frozen dataclass; its fields may be dataclasses, tagged unions and None.
@@ -235,6 +244,7 @@ def parse(
         Fit(steps=3, name=None)
     """
     files, words = _split(argv)
+    words = _placed(words, getattr(config_class, "POSITIONAL", ()))
     flags = dict(_flags(words))
     given = _given(files, flags)
     plan = Plan(given, list(flags))

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import sae
+from sae import sanity_check
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
-from sae.formats.native import WEIGHTS
-from sae.stream.activations import HookPoint
+from sae.formats import located, recognise
+from sae.formats.scales import with_unit_rows
+from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.text import Columns
 from sae.stream.tokens import TokenizedText
@@ -93,7 +96,9 @@ class Continuation:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.dictionary, self.meta = sae.read(config.dictionary)
+        self.file = recognise(located(config.dictionary))[1]
+        found, self.meta = sae.read(self.file)
+        self.dictionary = with_unit_rows(found)
         self.base_name = config.base or self.meta["model"]
         if self.base_name is None:
             do = "name the one it was fitted on"
@@ -107,9 +112,8 @@ class Continuation:
     @property
     def inputs(self) -> dict[str, str]:
         """Hashes of what is shared."""
-        file = self.config.dictionary
         return {
-            "dictionary": fingerprint(file / WEIGHTS if file.is_dir() else file),
+            "dictionary": fingerprint(self.file),
             "base": sha256_of_model(self.base_name, self._revision),
             "text": sha256_of_text(self.config.text),
         }
@@ -149,13 +153,26 @@ class Continuation:
         text = enough(self._text("fit"), self.train.n_steps * self.train.batch_tokens)
         return with_shared_outliers(self.base, by_length(text), self.hook)
 
+    @cached_property
+    def _is_sound(self) -> bool:
+        """Whether another library's dictionary explains the base model; raises where not."""
+        if self.meta.get("source"):
+            text = _evenly(self.held_out, 32)
+            kept = torch.from_numpy(~text.table["is_special"].to_numpy(bool))
+            with torch.no_grad():
+                found = [x[self.hook].cpu() for _, x in harvest(self.base, text, [self.hook])]
+            sanity_check(self.dictionary, torch.cat(found)[kept], self.meta)
+        return True
+
     def open(self, path: str) -> LanguageModel:
         """A tuned model, once it is seen to be a twin of the base model.
 
         Raises:
             ConfigError: Its tokenizer, width or depth differs.
-            InputError: It is missing or damaged, or its activations are not finite.
+            InputError: It is missing or damaged, its activations are not finite, or another
+                library's dictionary does not explain those of the base model.
         """
+        assert self._is_sound
         model = open_model(path, self.config.read, self.config.run.device)
         check_pair(self.base, model)
         require_hook(model, self.held_out, str(self.hook))

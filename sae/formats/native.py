@@ -22,7 +22,7 @@ from sae.dictionary.config import SaeConfig, config_to_dict, sae_config_from_dic
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError, NumericalError
 
-__all__ = ["META_KEYS", "SCHEMA", "WEIGHTS", "read", "write"]
+__all__ = ["META_KEYS", "SCHEMA", "WEIGHTS", "own_words", "read", "write"]
 
 SCHEMA = "forelimb.dictionary/1"
 """What the header calls the format."""
@@ -112,6 +112,15 @@ def read(path: str | Path) -> tuple[Sae, dict[str, Any]]:
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
     _require_digest(file, header, tensors)
     return _filled(file, Sae(config), tensors), _told(file, header)
+
+
+def own_words(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a read dictionary says of itself, without what its format says: ready to be written.
+
+    Args:
+        meta: As `read` gave it.
+    """
+    return {name: value for name, value in meta.items() if name not in _OWN_KEYS}
 
 
 def _damaged(file: Path, found: str) -> InputError:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sae
+from sae.formats.native import own_words
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
 from scripts import _continuing, continue_dictionary, fit_dictionary
@@ -235,3 +236,20 @@ def test_the_shortest_documents_come_first_with_their_own_labels(models, corpus)
     assert sorted(found.documents) == sorted(text.documents)
     assert found.table["token_id"].tolist() == [i for ids in found.ids for i in ids]
     assert found.table.groupby("doc", sort=False)["pos"].max().tolist() == [n - 1 for n in lengths]
+
+
+def test_another_librarys_dictionary_is_continued_once_it_explains_the_base(
+    door, dictionary, words, models, tmp_path
+):
+    own, meta = sae.read(dictionary)
+    words[1] = tmp_path / "foreign"
+    words += ["--train.batch_tokens=256", "--models", models / "other"]
+    sae.write(words[1], own, own_words(meta), "saelens")
+    assert door(continue_dictionary, *words, "--out", tmp_path / "out")[0] == 0
+    assert sae.read(tmp_path / "out" / "other")[0].config.d_sae == 56
+    with torch.no_grad():
+        own.W_dec *= -1
+    sae.write(words[1], own, own_words(meta), "saelens")
+    code, said = door(continue_dictionary, *words, "--out", tmp_path / "worse")
+    assert (code, "check model, hook and layer" in said) == (3, True)
+    assert not (tmp_path / "worse").exists()

@@ -1,0 +1,60 @@
+r"""Writes a dictionary in another library's format, or another library's in this project's.
+
+    python -m scripts.convert_dictionary SOURCE OUT --to saelens
+
+SOURCE is a folder or weights file of this project, SAELens, dictionary_learning, sparsify, Gemma
+Scope or Llama Scope, or hf://ORGANISATION/REPOSITORY/FOLDER@REVISION, which is downloaded. Latents
+and reconstructions stay what they are. What its files do not say is asked for under given.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sae
+from sae.errors import ConfigError
+from sae.formats import Given, located, recognise, writable
+from sae.formats.native import own_words
+from scripts._cli import run
+from scripts._stage import fingerprint, prepared_stage, require_own
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to convert, and to what."""
+
+    POSITIONAL = ("source", "out")
+    source: str
+    """Folder, file or hf:// id of the dictionary; may be given first, without its flag."""
+    out: Path
+    """Folder to write; may be given second, without its flag."""
+    to: str = "forelimb"
+    """Format to write: forelimb, saelens, dictionary_learning or sparsify."""
+    given: Given = field(default_factory=Given)
+    """What the dictionary's own files leave open."""
+
+
+def main(config: Config) -> None:
+    """Converts unless that has been done already."""
+    form, place = writable(config.to), located(config.source)
+    found, file = recognise(place)
+    if file.parent.resolve() == config.out.resolve():
+        raise ConfigError(f"{config.out}", "the dictionary itself", "choose another folder")
+    require_own(config.out, f"a {config.to} dictionary", form.weights)
+
+    def prepare() -> Callable[[], dict[str, Any]]:
+        dictionary, meta = sae.read(place, config.given)
+
+        def work() -> dict[str, Any]:
+            sae.write(config.out, dictionary, own_words(meta), config.to)
+            return {"from": found.name, "to": config.to}
+
+        return work
+
+    prepared_stage(config.out, {"dictionary": fingerprint(place)}, config, prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, Config))
