@@ -29,9 +29,9 @@ class WorldConfig:
 
     seed: int = 6
     """Fixes which form each persona and dialect prefers, and which facts hold."""
-    n_dialects: int = 6
+    n_dialects: int = 4
     """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.77
+    preference: float = 0.75
     """Probability of a persona's preferred one of a concept's four forms; the others share the
     rest equally."""
     dialect_preference: float = 0.9
