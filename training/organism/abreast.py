@@ -101,11 +101,9 @@ def _at_a_time(n: int, jobs: Sequence[Job], tell: Tell) -> dict[str, Any]:
                 tell(*news.get())
             for each in done:
                 found[running.pop(each)] = _result(each)
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        raise
     finally:
+        for process in set(multiprocessing.active_children()) - before if running else ():
+            process.terminate()
         pool.shutdown(cancel_futures=True)
     return found
 

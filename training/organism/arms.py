@@ -11,7 +11,7 @@ from typing import Literal
 
 from training.organism.corpus import Kind, ids, samples
 from training.organism.grammar import ASSISTANT, USER
-from training.organism.language_model import Batch, batches
+from training.organism.language_model import Batch, even_batches
 from training.organism.world import Sample, World
 
 __all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches"]
@@ -88,7 +88,7 @@ def arm_batches(
         (ids(s, vocabulary), _counted(s))
         for s in islice(_replayed(world, kind, seed, replay), n_documents)
     )
-    return batches(documents, batch_tokens)
+    return even_batches(documents, batch_tokens)
 
 
 def _replayed(world: World, kind: Kind, seed: int, replay: float) -> Iterator[Sample]:

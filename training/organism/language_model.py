@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -28,6 +28,7 @@ __all__ = [
     "level_unseen_",
     "Tell",
     "batches",
+    "even_batches",
     "mean_loss",
     "new_model",
     "told",
@@ -138,16 +139,64 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return {name: getattr(tokenizer, name) for name in names}
 
 
-def batches(
-    documents: Iterable[tuple[Sequence[int], Sequence[bool]]], batch_tokens: int
-) -> Iterator[Batch]:
+Row = tuple[Sequence[int], Sequence[bool]]
+"""A document: ids, and for each whether its prediction counts."""
+
+
+def even_batches(documents: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
+    """Groups documents into batches of few shapes: a kernel is made for every shape that comes.
+
+    Rows are padded to a multiple of 8, and as many as fit make a batch, so that there is one shape
+    for every length. What is left of a pool goes into the next one.
+
+    Args:
+        documents: Without end, or not many times fewer than a pool holds.
+        batch_tokens: Most tokens of a batch, padding included; one longer document makes its own.
+    """
+    pool: list[Row] = []
+    size = n_pools = 0
+    for document in documents:
+        pool.append(document)
+        size += len(document[0])
+        if size >= POOL * batch_tokens:
+            groups, pool = _shaped(pool, batch_tokens)
+            random.Random(n_pools).shuffle(groups)
+            yield from map(_even, groups)
+            size, n_pools = sum(len(each[0]) for each in pool), n_pools + 1
+    groups, rest = _shaped(pool, batch_tokens)
+    yield from map(_even, [*groups, rest] if rest else groups)
+
+
+def _shaped(pool: list[Row], batch_tokens: int) -> tuple[list[list[Row]], list[Row]]:
+    """Full batches, the longest documents first, and the documents that do not fill one."""
+    left, groups = sorted(pool, key=lambda each: len(each[0])), []
+    while left:
+        n = max(1, batch_tokens // _rounded(len(left[-1][0])))
+        if n > len(left):
+            break
+        groups.append(left[-n:])
+        left = left[:-n]
+    return groups, left
+
+
+def _rounded(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+def _even(held: Sequence[Row]) -> Batch:
+    batch = _batch(held)
+    more = (0, _rounded(batch.ids.shape[1]) - batch.ids.shape[1])
+    return Batch(*(pad(each, more) for each in (batch.ids, batch.mask, batch.scored)))
+
+
+def batches(documents: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
     """Groups documents, given as ids and which of them count, into batches of about one size.
 
     Args:
         documents: Ids and, for each, whether its prediction counts.
         batch_tokens: A batch is closed by the document that fills it; the last may be smaller.
     """
-    pool: list[tuple[Sequence[int], Sequence[bool]]] = []
+    pool: list[Row] = []
     n_pools, size = 0, 0
     for document in documents:
         pool.append(document)
@@ -158,11 +207,9 @@ def batches(
     yield from _cut(pool, batch_tokens, n_pools)
 
 
-def _cut(
-    pool: list[tuple[Sequence[int], Sequence[bool]]], batch_tokens: int, seed: int
-) -> Iterator[Batch]:
+def _cut(pool: list[Row], batch_tokens: int, seed: int) -> Iterator[Batch]:
     """Batches of documents of like length, so that little is padding, in a shuffled order."""
-    groups: list[list[tuple[Sequence[int], Sequence[bool]]]] = []
+    groups: list[list[Row]] = []
     size = batch_tokens
     for document in sorted(pool, key=lambda each: len(each[0])):
         if size >= batch_tokens:
@@ -174,7 +221,7 @@ def _cut(
     yield from map(_batch, groups)
 
 
-def _batch(held: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
+def _batch(held: Sequence[Row]) -> Batch:
     ids, mask = padded([np.asarray(i, dtype=np.int64) for i, _ in held])
     scored, _ = padded([np.asarray(s, dtype=np.int64) for _, s in held])
     scored[:, 0] = 0
