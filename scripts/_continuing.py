@@ -14,6 +14,7 @@ import sae
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats.native import WEIGHTS
+from sae.formats.subject import require_one_model
 from sae.stream.activations import HookPoint
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.text import Columns
@@ -87,13 +88,15 @@ class Continuation:
         config: The flags.
 
     Raises:
-        ConfigError: The dictionary does not say what it is of, or does not fit the base model.
+        ConfigError: The dictionary does not say what it is of, is of several models, or does not
+            fit the base model.
         InputError: Dictionary, base model or text is missing or damaged.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.dictionary, self.meta = sae.read(config.dictionary)
+        require_one_model(self.meta, f"to continue {config.dictionary}")
         self.base_name = config.base or self.meta["model"]
         if self.base_name is None:
             do = "name the one it was fitted on"

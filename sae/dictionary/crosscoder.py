@@ -188,10 +188,15 @@ class Crosscoder:
         together = self._together(x)
         with torch.no_grad():
             x_hat = self.sae.decode_sparse(self.sae.encode_sparse(together))[-1]
-        pairs = zip(
-            *(self._layout.blocks(each).unbind(1) for each in (together, x_hat)), strict=True
-        )
-        return tuple(fvu_update(*pair) for pair in pairs)
+        return tuple(map(fvu_update, self.apart(together), self.apart(x_hat)))
+
+    def apart(self, x: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_model"], ...]:
+        """The vectors of each model, from vectors side by side; views.
+
+        Args:
+            x: What the dictionary itself takes or gives.
+        """
+        return self._layout.blocks(x).unbind(1)
 
     def _together(self, x: Several) -> Float[Tensor, "n d_in"]:
         together = side_by_side(x)
