@@ -26,6 +26,7 @@ from analysis.traces import Firing
 from sae import read
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
+from sae.formats.subject import require_one_model
 
 __all__ = ["Control", "Controlled", "judge_control", "lay_control", "open_control", "partners"]
 
@@ -73,6 +74,7 @@ def open_control(
     base, told = dictionary
     found, meta = read(control.path)
     asked, do = f"{control.path} as a control", "fit or continue it on the base model"
+    require_one_model(meta, asked)
     for key in ("hook", "model_sha256"):
         if None not in (meta.get(key), told.get(key)) and meta[key] != told[key]:
             raise ConfigError(asked, f"{key} {meta[key]}, not {told[key]}", do)

@@ -21,6 +21,7 @@ from sae import read, sanity_check
 from sae.change import Change, Ruler
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
+from sae.formats.subject import require_one_model
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
 from sae.stream.tokens import TokenizedText
@@ -101,12 +102,13 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         tell: Hears what is being done.
 
     Raises:
-        ConfigError: A dictionary does not say its hook, a model is not of the base's shape, a
-            control is not of the base model.
+        ConfigError: A dictionary does not say its hook or is of several models, a model is not of
+            the base's shape, a control is not of the base model.
         InputError: A model, dictionary or label is missing, or a dictionary of another library
             does not explain the base model's activations.
     """
     dictionary, meta = read(config.dictionary)
+    require_one_model(meta, f"to trace {config.dictionary}")
     if not meta.get("hook"):
         raise ConfigError(f"{config.dictionary}", "no hook in it", "fit it with fit_dictionary")
     reference, _ = read(config.continued / "base")

@@ -2,6 +2,8 @@
 
 from sae.dictionary import (
     BatchTopKConfig,
+    Crosscoder,
+    CrosscoderConfig,
     GatedConfig,
     JumpReluConfig,
     JumpReluL0Config,
@@ -9,6 +11,7 @@ from sae.dictionary import (
     ReluConfig,
     Sae,
     SaeConfig,
+    SharedConfig,
     TopKConfig,
 )
 from sae.formats import Given, read, sanity_check, write
@@ -17,6 +20,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchTopKConfig",
+    "Crosscoder",
+    "CrosscoderConfig",
     "GatedConfig",
     "Given",
     "JumpReluConfig",
@@ -25,6 +30,7 @@ __all__ = [
     "ReluConfig",
     "Sae",
     "SaeConfig",
+    "SharedConfig",
     "TopKConfig",
     "__version__",
     "read",

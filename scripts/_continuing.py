@@ -17,6 +17,7 @@ from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats import located, recognise
 from sae.formats.scales import with_unit_rows
+from sae.formats.subject import require_one_model
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.text import Columns
@@ -90,7 +91,8 @@ class Continuation:
         config: The flags.
 
     Raises:
-        ConfigError: The dictionary does not say what it is of, or does not fit the base model.
+        ConfigError: The dictionary does not say what it is of, is of several models, or does not
+            fit the base model.
         InputError: Dictionary, base model or text is missing or damaged.
     """
 
@@ -98,6 +100,7 @@ class Continuation:
         self.config = config
         self.file = recognise(located(config.dictionary))[1]
         found, self.meta = sae.read(self.file)
+        require_one_model(self.meta, f"to continue {config.dictionary}")
         self.dictionary = with_unit_rows(found)
         self.base_name = config.base or self.meta["model"]
         if self.base_name is None:

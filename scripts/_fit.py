@@ -242,10 +242,11 @@ def judge(
 def metrics(found: Evaluation) -> dict[str, Any]:
     """Held-out numbers for `eval.json`, with null for what is not a number."""
     plain = asdict(found)
-    counts = plain.pop("fire_rate_counts")
+    counts, by_model = plain.pop("fire_rate_counts"), plain.pop("fvu_by_model")
     numbers = {name: each if math.isfinite(each) else None for name, each in plain.items()}
     histogram = {"log10_edges": list(FIRE_RATE_EDGES), "counts": list(counts)}
-    return {**numbers, "fire_rates": histogram}
+    several = {"fvu_by_model": list(by_model)} if by_model else {}
+    return {**numbers, **several, "fire_rates": histogram}
 
 
 class _Stopped(Exception):

@@ -37,9 +37,9 @@ def harvest_into(
     return {"n_tokens": cache.n_tokens, "n_shards": cache.n_shards}
 
 
-def _chunk_documents(model: LanguageModel, text: TokenizedText) -> int:
+def _chunk_documents(model: LanguageModel, text: TokenizedText, n_models: int = 1) -> int:
     """Documents of a chunk, so few that the buffer mixes several chunks."""
-    longest = 4 * model.d_in * max(map(len, text.ids))
+    longest = 4 * n_models * model.d_in * max(map(len, text.ids))
     return max(1, min(CHUNK_DOCUMENTS, BUFFER_BYTES // 8 // longest))
 
 
@@ -80,13 +80,18 @@ def with_shared_outliers(
     )
 
 
-def shared_source(model: LanguageModel, text: TokenizedText, hook: HookPoint) -> ModelSource:
+def shared_source(
+    model: LanguageModel, text: TokenizedText, hook: HookPoint, n_models: int = 1
+) -> ModelSource:
     """Activations of the same tokens, whatever the model: special ones and the base's outliers out.
+
+    Chunks are for the vectors of `n_models` side by side.
 
     What is an outlier for one model need not be one for its twin; if each left out its own, the
     twins would see other tokens in another order.
     """
-    return ModelSource(model, text, hook, _chunk_documents(model, text), _shared_tokens)
+    size = _chunk_documents(model, text, n_models)
+    return ModelSource(model, text, hook, size, _shared_tokens)
 
 
 def _shared_tokens(table: pd.DataFrame) -> np.ndarray:

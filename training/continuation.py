@@ -15,7 +15,8 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
 
     Latent i of the result starts as latent i of `sae`; the added ones follow, in seeded random
     directions. The input scale is fitted to the sample, since a finished dictionary is folded and
-    would be trained in the model's own units; this changes no reconstruction.
+    would be trained in the model's own units; this changes no reconstruction. Of a crosscoder the
+    models' scales among each other stay, since what its rows say depends on them.
 
     Continue the same dictionary twice, on the tuned model and on a null, with equal `n_added`,
     `seed` and training configuration: then the two differ by their activations alone. Adam
@@ -45,7 +46,7 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
         >>> new.config.d_sae, torch.equal(new.W_dec[:4], old.W_dec)
         (7, True)
     """
-    mean_square = sample.double().square().sum(-1).mean().item()
+    mean_square = sae.layout.balanced(sample.double()).square().sum(-1).mean().item()
     if not 0 < mean_square < float("inf"):
         found = f"{len(sample)} vectors whose mean squared norm is {mean_square:g}"
         raise InputError("a sample to continue on", found, "give finite vectors, not all zero")

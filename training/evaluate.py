@@ -1,8 +1,8 @@
 """dictionary + model + held-out text -> how faithful it is, and how busy its latents are."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae.dictionary.crosscoder import Crosscoder
 from sae.dictionary.metrics import (
     CeSums,
     FireSums,
@@ -28,7 +29,7 @@ from sae.stream.activations import HookPoint, harvest, logits, logits_with, padd
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["FIRE_RATE_EDGES", "Evaluation", "evaluate"]
+__all__ = ["FIRE_RATE_EDGES", "Evaluation", "evaluate", "evaluate_vectors"]
 
 FIRE_RATE_EDGES: tuple[float, ...] = tuple(-6 + each / 4 for each in range(25))
 """Bin edges of the fire-rate histogram: log10 of fires per token, four bins a decade."""
@@ -68,13 +69,16 @@ class Evaluation:
     n_predicted: int
     """Of these, tokens whose successor is not special either: those the losses are means over."""
 
+    fvu_by_model: tuple[float, ...] = ()
+    """FVU of each model of a crosscoder; `fvu` is then of all, each in its own scale."""
+
     def row(self, n_tokens: int) -> dict[str, float | int]:
         """The numbers as a flat row for a tracker, the histogram left out.
 
         Args:
             n_tokens: Tokens the dictionary was fitted on so far: the tracker's clock.
         """
-        hidden = ("fire_rate_counts", "n_predicted")
+        hidden = ("fire_rate_counts", "n_predicted", "fvu_by_model")
         numbers = {f"eval/{key}": each for key, each in asdict(self).items() if key not in hidden}
         return {"tokens": n_tokens, **numbers}
 
@@ -119,6 +123,45 @@ def evaluate(
     if not ce.n_tokens:
         raise InputError("next-token losses", "no token followed by another", "give longer text")
     return _evaluation(fvu, fires, ce)
+
+
+@torch.no_grad()
+def evaluate_vectors(sae: Sae, batches: Iterable[Float[Tensor, "n d_in"]]) -> Evaluation:
+    """Measures a dictionary on vectors alone, such as those of several models or differences.
+
+    Args:
+        sae: Folded or not; its mode is restored.
+        batches: Held-out vectors of real tokens; every row counts.
+
+    Returns:
+        The numbers, with NaN for the losses: no model was patched. Of a crosscoder also each
+        model's FVU.
+
+    Raises:
+        InputError: Fewer than two tokens, or no variance to explain.
+    """
+    was_training = sae.training
+    sae.eval()
+    one = None if sae.config.crosscoder is None else Crosscoder(sae)
+    parts: list[tuple[FvuSums, FireSums]] = []
+    by_model: list[tuple[FvuSums, ...]] = []
+    try:
+        for given in batches:
+            x = given.to(sae.W_enc.device)
+            z = sae.encode_sparse(x)
+            x_hat = sae.decode_sparse(z)[-1]
+            scaled = (sae.layout.balanced(each) for each in (x, x_hat))
+            parts.append((fvu_update(*scaled), fire_rate_update(z)))
+            by_model += [tuple(map(fvu_update, one.apart(x), one.apart(x_hat)))] if one else []
+    finally:
+        sae.train(was_training)
+    if not parts:
+        raise InputError("an evaluation", "no vectors", "give at least two")
+    fvu, fires = (reduce(add, each) for each in zip(*parts, strict=True))
+    nothing = torch.zeros((), dtype=torch.float64)
+    found = _evaluation(fvu, fires, CeSums(0, nothing, nothing, nothing))
+    each_model = (reduce(add, each) for each in zip(*by_model, strict=True))
+    return replace(found, fvu_by_model=tuple(map(fvu_compute, each_model)))
 
 
 @dataclass(frozen=True)
@@ -206,12 +249,13 @@ def _evaluation(fvu: FvuSums, fires: FireSums, ce: CeSums) -> Evaluation:
     logs = rates[rates > 0].log10().clamp(FIRE_RATE_EDGES[0], FIRE_RATE_EDGES[-1])
     counts, _ = np.histogram(logs.cpu().numpy(), bins=np.array(FIRE_RATE_EDGES))
     costs = bool(ce.ablated > ce.clean)
+    n_predicted = ce.n_tokens or math.nan
     return Evaluation(
         fvu=fvu_compute(fvu),
         l0=rates.sum().item(),
-        ce_clean=ce.clean.item() / ce.n_tokens,
-        ce_patched=ce.patched.item() / ce.n_tokens,
-        ce_ablated=ce.ablated.item() / ce.n_tokens,
+        ce_clean=ce.clean.item() / n_predicted,
+        ce_patched=ce.patched.item() / n_predicted,
+        ce_ablated=ce.ablated.item() / n_predicted,
         ce_recovered=ce_recovered_compute(ce) if costs else math.nan,
         dead_fraction=(rates == 0).double().mean().item(),
         fire_rate_counts=tuple(counts.tolist()),

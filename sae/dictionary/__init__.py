@@ -1,11 +1,14 @@
 """activations -> latents."""
 
 from sae.dictionary.config import (
+    CrosscoderConfig,
     SaeConfig,
+    SharedConfig,
     config_to_dict,
     sae_config_from_dict,
     sparsity_from_dict,
 )
+from sae.dictionary.crosscoder import Crosscoder, side_by_side
 from sae.dictionary.initialise import initialise_
 from sae.dictionary.kinds import (
     BatchTopKConfig,
@@ -22,6 +25,8 @@ from sae.dictionary.sae import Sae, SaeOutput
 
 __all__ = [
     "BatchTopKConfig",
+    "Crosscoder",
+    "CrosscoderConfig",
     "GatedConfig",
     "JumpReluConfig",
     "JumpReluL0Config",
@@ -31,11 +36,13 @@ __all__ = [
     "Sae",
     "SaeConfig",
     "SaeOutput",
+    "SharedConfig",
     "SparsityConfig",
     "TopKConfig",
     "config_to_dict",
     "dictionary_loss",
     "initialise_",
     "sae_config_from_dict",
+    "side_by_side",
     "sparsity_from_dict",
 ]

@@ -17,16 +17,19 @@ from sae.dictionary.kinds import (
     kind_of,
     require_int,
 )
+from sae.dictionary.sides import CrosscoderConfig, SharedConfig, require_sides
 from sae.errors import ConfigError
 
 __all__ = [
     "BatchTopKConfig",
+    "CrosscoderConfig",
     "GatedConfig",
     "JumpReluConfig",
     "JumpReluL0Config",
     "JumpReluTanhConfig",
     "ReluConfig",
     "SaeConfig",
+    "SharedConfig",
     "TopKConfig",
     "config_to_dict",
     "kind_of",
@@ -46,13 +49,15 @@ class SaeConfig:
     """
 
     d_in: int
-    """Width of the vectors encoded."""
+    """Width of the vectors encoded; with several models, of their vectors side by side."""
     d_sae: int
     """Number of latents."""
     sparsity: SparsityConfig
     """How pre-activations become latents."""
     prefixes: tuple[int, ...] = ()
     """Sizes of nested Matryoshka dictionaries, rising, below d_sae; the whole always counts."""
+    crosscoder: CrosscoderConfig | None = None
+    """Several models, whose vectors lie side by side; None for one."""
 
     def __post_init__(self) -> None:
         require_int("d_in", self.d_in, 1)
@@ -66,6 +71,8 @@ class SaeConfig:
         for prefix in self.prefixes:
             require_int("prefixes: each", prefix, low, self.d_sae - 1)
             low = prefix + 1
+        if self.crosscoder is not None:
+            require_sides(self.crosscoder, self.d_in, self.d_sae, self.sparsity)
 
 
 def _nearest(word: object, known: list[str]) -> str:
@@ -140,19 +147,37 @@ def sae_config_from_dict(raw: object) -> SaeConfig:
         ConfigError: A key is unknown, missing, of the wrong type or out of range.
 
     Example:
-        >>> sae_config_from_dict({"d_in": 2, "d_sae": 4, "sparsity": {"kind": "relu", "l1": 0.1}})
-        SaeConfig(d_in=2, d_sae=4, sparsity=ReluConfig(l1=0.1, kind='relu'), prefixes=())
+        >>> raw = {"d_in": 2, "d_sae": 4, "sparsity": {"kind": "relu", "l1": 0.1}}
+        >>> sae_config_from_dict(raw) == SaeConfig(2, 4, ReluConfig(l1=0.1))
+        True
     """
     values = _fields_of(SaeConfig, raw, "dictionary config")
-    prefixes = values.get("prefixes", ())
-    if not isinstance(prefixes, (list, tuple)):
-        raise ConfigError(f"prefixes={prefixes!r}", f"a {type(prefixes).__name__}", "give a list")
     return SaeConfig(
         d_in=values["d_in"],
         d_sae=values["d_sae"],
         sparsity=sparsity_from_dict(values["sparsity"]),
-        prefixes=tuple(_number("prefixes: each", each, int) for each in prefixes),
+        prefixes=_integers("prefixes", values.get("prefixes", ())),
+        crosscoder=_crosscoder(values.get("crosscoder")),
     )
+
+
+def _integers(name: str, given: object) -> tuple[int, ...]:
+    if not isinstance(given, (list, tuple)):
+        raise ConfigError(f"{name}={given!r}", f"a {type(given).__name__}", "give a list")
+    return tuple(_number(f"{name}: each", each, int) for each in given)
+
+
+def _crosscoder(raw: object) -> CrosscoderConfig | None:
+    if raw is None:
+        return None
+    values = _fields_of(CrosscoderConfig, raw, "crosscoder")
+    shared = values.get("shared")
+    if shared is not None:
+        of_shared = _fields_of(SharedConfig, shared, "shared")
+        price = of_shared.get("price")
+        price = None if price is None else _number("shared: price", price, float)
+        shared = SharedConfig(of_shared["n"], price)
+    return CrosscoderConfig(values["n_models"], shared, _integers("n_own", values.get("n_own", ())))
 
 
 def config_to_dict(config: SaeConfig | SparsityConfig) -> dict[str, Any]:
@@ -171,4 +196,8 @@ def config_to_dict(config: SaeConfig | SparsityConfig) -> dict[str, Any]:
     plain = asdict(config)
     if "prefixes" in plain:
         plain["prefixes"] = list(plain["prefixes"])
+    if plain.get("crosscoder") is None:  # dictionaries of one model say nothing of others
+        plain.pop("crosscoder", None)
+    else:
+        plain["crosscoder"]["n_own"] = list(plain["crosscoder"]["n_own"])
     return plain

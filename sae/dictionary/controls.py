@@ -93,6 +93,6 @@ def _with_rows(
     sae = Sae(config)
     initialise_(sae, sample, seed=0, rows=rows)
     if centre is not None:
-        sae.b_dec.copy_(sae.input_scale * centre)
+        sae.b_dec.copy_(sae.scale * centre)
     sae.encode_sparse(sample)  # in training mode, which sets a threshold of the batch
     return sae.eval()

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae.dictionary.directions import unit_rows
 from sae.dictionary.jump_relu import JumpRelu
 from sae.dictionary.kinds import JumpReluL0Config
 from sae.dictionary.sae import Sae
@@ -57,6 +56,8 @@ def initialise_(
     Decoder rows become random unit directions and the encoder their transpose; `b_enc` becomes 0,
     `input_scale` makes `E ||s x||^2 = d_in` over the sample, and `b_dec` the sample's geometric
     median in that scale. Thresholds that aim at an L0 start where it is met (`thresholds_at`).
+    With several models side by side each gets a scale (`SideBySide.balance_`), and a row is alike
+    in all of them.
 
     Args:
         sae: The dictionary; whatever it held is overwritten.
@@ -70,18 +71,21 @@ def initialise_(
     Source:
         Gao et al. 2024, arXiv:2406.04093, appendix A.1. Differs from it: the input scale.
     """
-    mean_square = sample.double().square().sum(-1).mean().item()
+    sae.layout.balance_(sample)
+    balanced = sae.layout.balanced(sample.double())
+    mean_square = balanced.square().sum(-1).mean().item()
     if not 0 < mean_square < float("inf"):
         found = f"{len(sample)} vectors whose mean squared norm is {mean_square:g}"
         raise InputError("a sample to start from", found, "give finite vectors, not all zero")
     if rows is None:
-        rows = unit_rows(sae.config.d_sae, sae.config.d_in, torch.Generator().manual_seed(seed))
+        rows = sae.layout.rows(sae.config.d_sae, torch.Generator().manual_seed(seed))
     scale = (sae.config.d_in / mean_square) ** 0.5
     sae.input_scale.fill_(scale)
+    rows = sae.layout.placed(rows)
     sae.W_dec.copy_(rows)
-    sae.W_enc.copy_(rows.T)
+    sae.W_enc.copy_(sae.layout.readers(rows).T)
     sae.b_enc.zero_()
-    sae.b_dec.copy_(scale * geometric_median(sample))
+    sae.b_dec.copy_(scale * geometric_median(balanced))
     if isinstance(sae.sparsity, JumpRelu) and isinstance(sae.config.sparsity, JumpReluL0Config):
         rate = sae.config.sparsity.l0 / sae.config.d_sae
         sae.sparsity.threshold.copy_(thresholds_at(sae, sample, rate))
@@ -103,7 +107,7 @@ def thresholds_at(
         at least one token. Unit: activation times `input_scale`.
     """
     n_fires = max(1, round(rate * len(sample)))
-    centred = sae.input_scale * sample.to(sae.W_enc.dtype) - sae.b_dec
+    centred = sae.scale * sample.to(sae.W_enc.dtype) - sae.b_dec
     n_top, found = min(n_fires + 1, len(sample)), []
     pieces = zip(sae.W_enc.split(LATENTS, dim=1), sae.b_enc.split(LATENTS), strict=True)
     for weights, bias in pieces:

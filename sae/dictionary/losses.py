@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sae.dictionary import kernels
 from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import (
     BatchTopKConfig,
@@ -127,7 +128,7 @@ def auxiliary(
         0.5
     """
     few = dead.nonzero().squeeze(1)
-    centred = sae.input_scale * x.to(sae.W_enc.dtype) - sae.b_dec
+    centred = sae.scale * x.to(sae.W_enc.dtype) - sae.b_dec
     tried = torch.addmm(sae.b_enc[few], centred, sae.W_enc.T[few].T).relu()
     kept = tried.topk(min(k_aux, len(few)), dim=-1, sorted=False)
     z = torch.zeros_like(tried).scatter(-1, kept.indices, kept.values)
@@ -204,24 +205,24 @@ def dictionary_loss(
         >>> list(loss.terms), output.z.dense().shape
         (['reconstruction'], torch.Size([3, 8]))
     """
-    scale, config = sae.input_scale, sae.config
+    scale, config = sae.scale, sae.config
+    scaled = scale * x.to(sae.W_enc.dtype)
     if _is_sparse(sae, x):
         pre = sae.pre_sparse(x, encoder_dtype)
         z = fired = sae.sparsity.activate(pre, sae.training)
-        nested = sae.decode_sparse(z)
     else:
         pre = sae.pre_activations(x)
         z = sae.sparsity(pre, sae.training)
-        nested, fired = sae.decode_nested(z), Latents.of(z.detach())
-    found = {"reconstruction": (scale**2 * reconstruction(x, nested), 1.0)}
+        fired = Latents.of(z.detach())
+    nested = kernels.nested(z, sae.W_dec, sae.b_dec, config.prefixes)
+    found = {"reconstruction": (reconstruction(scaled, nested), 1.0)}
     found |= penalties(sae, x, pre, z, progress)
     has_auxiliary = not isinstance(config.sparsity, HAVE_NO_AUXILIARY)
     if has_auxiliary and dead is not None and aux_weight > 0 and bool(dead.any()):
         used = max(1, config.d_in // 2) if k_aux is None else k_aux
         every = max(1, len(x) // AUX_TOKENS)
-        few = x[::every]
-        error = scale * (few - nested[-1][::every])
-        found["auxiliary"] = (auxiliary(sae, few, error, dead, used), aux_weight)
+        error = scaled[::every] - nested[-1][::every]
+        found["auxiliary"] = (auxiliary(sae, x[::every], error, dead, used), aux_weight)
     terms = {name: term for name, (term, _) in found.items()}
     weights = {name: weight for name, (_, weight) in found.items()}
-    return Loss(terms, weights), Pass(fired, nested[-1])
+    return Loss(terms, weights), Pass(fired, nested[-1] / scale)

@@ -17,6 +17,7 @@ from sae.dictionary.kinds import (
     JumpReluTanhConfig,
     ReluConfig,
 )
+from sae.dictionary.layout import Costs
 from sae.dictionary.sae import Sae
 
 __all__ = ["gate_reconstruction", "l0_excess", "l1", "penalties", "pre_act", "tanh"]
@@ -29,15 +30,27 @@ def _with_each(
     return (z.value, each[z.index]) if isinstance(z, Latents) else (z, each.expand_as(z))
 
 
+def _costs(sae: Sae) -> Costs:
+    return sae.layout.costs(sae.W_dec)
+
+
+def _priced(
+    cost: Float[Tensor, "..."], z: Float[Tensor, "n d_sae"] | Latents, costs: Costs
+) -> Float[Tensor, "..."]:
+    return cost if costs.price is None else cost * _with_each(z, costs.price)[1]
+
+
 def l1(
     z: Float[Tensor, "n d_sae"] | Latents,
     W_dec: Float[Tensor, "d_sae d_in"],  # noqa: N803
+    costs: Costs | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over tokens of the sum of latents weighted by decoder norm, over the root of d_in.
 
     Args:
         z: Latents in training units; every row counts.
         W_dec: Directions; a longer row makes its latent dearer.
+        costs: What the layout of the dictionary says of them; norms at one price where None.
 
     Returns:
         At least 0; 1 is one latent as large as a typical input is long.
@@ -50,14 +63,16 @@ def l1(
         >>> l1(torch.tensor([[2.0, 0.0]]), torch.eye(2, 4)).item()
         1.0
     """
-    value, length = _with_each(z, W_dec.norm(dim=-1))
-    return (value * length).sum() / (len(z) * W_dec.shape[1] ** 0.5)
+    costs = costs or Costs(W_dec.norm(dim=-1))
+    value, length = _with_each(z, costs.length)
+    return _priced(value * length, z, costs).sum() / (len(z) * W_dec.shape[1] ** 0.5)
 
 
 def tanh(
     z: Float[Tensor, "n d_sae"] | Latents,
     W_dec: Float[Tensor, "d_sae d_in"],  # noqa: N803
     steepness: float,
+    costs: Costs | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over tokens of what latents cost when the cost of each saturates at 1, over d_in.
 
@@ -67,6 +82,7 @@ def tanh(
         z: Latents in training units; every row counts.
         W_dec: Directions.
         steepness: How fast a latent's cost saturates, above 0.
+        costs: As in `l1`; a price is what the saturated cost is multiplied by.
 
     Returns:
         At least 0; nearly L0 over d_in where latents are large.
@@ -79,8 +95,10 @@ def tanh(
         >>> round(tanh(torch.tensor([[9.0, 0.0]]), torch.eye(2), 4.0).item(), 6)
         0.5
     """
-    value, length = _with_each(z, W_dec.norm(dim=-1))
-    return (steepness * value * length).tanh().sum() / (len(z) * W_dec.shape[1])
+    costs = costs or Costs(W_dec.norm(dim=-1))
+    value, length = _with_each(z, costs.length)
+    cost = _priced((steepness * value * length).tanh(), z, costs)
+    return cost.sum() / (len(z) * W_dec.shape[1])
 
 
 def pre_act(
@@ -115,10 +133,10 @@ def pre_act(
         >>> pre_act(sae, x, sae.pre_activations(x), threshold).item()
         0.25
     """
-    n, length = len(x), sae.W_dec.norm(dim=-1)
+    n, length = len(x), _costs(sae).length
     if not isinstance(pre, Latents):
         return ((threshold - pre).relu() @ length).sum() / (n * sae.config.d_in)
-    total = (sae.input_scale * x.to(sae.W_enc.dtype)).sum(0) - n * sae.b_dec
+    total = (sae.scale * x.to(sae.W_enc.dtype)).sum(0) - n * sae.b_dec
     below = n * (threshold - sae.b_enc) - total @ sae.W_enc
     value, own = _with_each(pre, threshold)
     above = ((value - own).relu() * length[pre.index]).sum()
@@ -179,7 +197,7 @@ def gate_reconstruction(
         2.0
     """
     frozen = (sae.W_dec.detach(), sae.b_dec.detach(), sae.config.prefixes)
-    scaled = sae.input_scale * x.to(sae.W_enc.dtype)
+    scaled = sae.scale * x.to(sae.W_enc.dtype)
     errors = [(scaled - each).square().mean() for each in kernels.nested(gates, *frozen)]
     return torch.stack(errors).mean()
 
@@ -206,15 +224,18 @@ def penalties(
     """
     match sae.config.sparsity, sae.sparsity:
         case ReluConfig() as config, _:
-            return {"l1": (l1(z, sae.W_dec), config.l1)}
+            return {"l1": (l1(z, sae.W_dec, _costs(sae)), config.l1)}
         case GatedConfig() as config, _:
             gates = pre.valued(pre.value.relu()) if isinstance(pre, Latents) else pre.relu()
             own = (gate_reconstruction(sae, x, gates), 1.0)
-            return {"l1": (l1(gates, sae.W_dec), config.l1), "gate_reconstruction": own}
+            return {
+                "l1": (l1(gates, sae.W_dec, _costs(sae)), config.l1),
+                "gate_reconstruction": own,
+            }
         case JumpReluTanhConfig() as config, JumpRelu() as jump:
             weight = config.tanh * min(1.0, progress / config.ramp if config.ramp else 1.0)
             silent = pre_act(sae, x, pre, jump.threshold.clamp_min(0))
-            cost = tanh(z, sae.W_dec, config.steepness)
+            cost = tanh(z, sae.W_dec, config.steepness, _costs(sae))
             return {"tanh": (cost, weight), "pre_act": (silent, config.pre_act)}
         case JumpReluL0Config() as config, JumpRelu() as jump:
             threshold = jump.threshold.clamp_min(0)

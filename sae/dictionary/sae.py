@@ -1,7 +1,6 @@
 """activations -> latents -> reconstructions: the sparse autoencoder."""
 
 import copy
-import html
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
-from sae.dictionary.directions import unit_rows
-from sae.dictionary.jump_relu import JumpRelu
+from sae.dictionary.facts import facts, page
 from sae.dictionary.kernels import Latents
+from sae.dictionary.layout import layout_for
 from sae.dictionary.selection import pre_activations
 from sae.dictionary.sparsity import sparsity_for
 from sae.errors import ConfigError
@@ -38,6 +37,8 @@ class Sae(nn.Module):
     Row i of `W_dec` is the direction of latent i. `s`, the buffer `input_scale`, makes training
     independent of the model's norm (`E ||s x||^2 = d_in`); `folded` moves it into biases and
     thresholds, after which latents are in activation units. Finished dictionaries are folded.
+    With `config.crosscoder`, x is several models' vectors side by side and `s` a number for each
+    (`layout.SideBySide`), of which only the part they have in common is folded.
     In training mode a BatchTopK dictionary selects over the batch and moves its threshold;
     `.eval()` makes every token's latents its own.
 
@@ -59,13 +60,20 @@ class Sae(nn.Module):
     def __init__(self, config: SaeConfig) -> None:
         super().__init__()
         self.config = config
-        rows = unit_rows(config.d_sae, config.d_in, torch.Generator().manual_seed(0))
-        self.W_enc = nn.Parameter(rows.clone().T)  # so that a latent's weights lie together
-        self.W_dec = nn.Parameter(rows.clone())
+        self.layout = layout_for(config.crosscoder, config.d_in)
+        rows = self.layout.rows(config.d_sae, torch.Generator().manual_seed(0))
+        rows = self.layout.placed(rows)
+        self.W_enc = nn.Parameter(self.layout.readers(rows).T)  # a latent's weights lie together
+        self.W_dec = nn.Parameter(rows)
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.sparsity = sparsity_for(config.sparsity, config.d_sae)
         self.register_buffer("input_scale", torch.tensor(1.0, dtype=torch.float64))
+
+    @property
+    def scale(self) -> Float[Tensor, "*d_in"]:
+        """`s`: what activations are multiplied by, `input_scale` or a number for each dimension."""
+        return self.layout.scale(self.input_scale, self.W_enc.dtype)
 
     def pre_activations(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
         """What the sparsity acts on: `(s x - b_dec) W_enc + b_enc`.
@@ -76,7 +84,7 @@ class Sae(nn.Module):
         Returns:
             Pre-activations; unit: activation times `input_scale`.
         """
-        scaled = self.input_scale * x.to(self.W_enc.dtype)
+        scaled = self.scale * x.to(self.W_enc.dtype)
         return torch.addmm(self.b_enc, scaled - self.b_dec, self.W_enc)
 
     def encode(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
@@ -108,7 +116,7 @@ class Sae(nn.Module):
         Raises:
             InputError: A BatchTopK dictionary outside training has no threshold yet.
         """
-        centred = (self.input_scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
+        centred = (self.scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
         chunks = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
         kept = self.sparsity.select(chunks, self.training)
         kept = kept.valued(kept.value.to(centred.dtype))
@@ -145,7 +153,7 @@ class Sae(nn.Module):
             `decode_nested` gives.
         """
         found = kernels.nested(latents, self.W_dec, self.b_dec, self.config.prefixes)
-        return tuple(each / self.input_scale for each in found)
+        return tuple(each / self.scale for each in found)
 
     def decode(self, z: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_in"]:
         """Reconstructions from latents: `(z W_dec + b_dec) / s`.
@@ -156,7 +164,7 @@ class Sae(nn.Module):
         Returns:
             Reconstructions; unit: activation.
         """
-        return torch.addmm(self.b_dec, z, self.W_dec) / self.input_scale
+        return torch.addmm(self.b_dec, z, self.W_dec) / self.scale
 
     def decode_nested(self, z: Float[Tensor, "n d_sae"]) -> tuple[Float[Tensor, "n d_in"], ...]:
         """Reconstructions from each nested prefix of the latents, at the cost of one decoding.
@@ -172,7 +180,7 @@ class Sae(nn.Module):
             autoencoders", arXiv:2503.17547.
         """
         found = kernels.nested(z, self.W_dec, self.b_dec, self.config.prefixes)
-        return tuple(each / self.input_scale for each in found)
+        return tuple(each / self.scale for each in found)
 
     def forward(self, x: Float[Tensor, "n d_in"]) -> SaeOutput:
         """Latents, reconstruction and pre-activations of `x`.
@@ -239,58 +247,42 @@ class Sae(nn.Module):
         if n < 0:
             raise ConfigError(f"{n} added latents", "a negative number", "give 0 or more")
         wider = Sae(replace(self.config, d_sae=self.config.d_sae + n)).train(self.training)
-        rows = unit_rows(n, self.config.d_in, generator).to(self.W_dec)
+        rows = self.layout.rows(n, generator).to(self.W_dec)
         with torch.no_grad():
             wider.W_dec = nn.Parameter(torch.cat([self.W_dec, rows]))
-            wider.W_enc = nn.Parameter(torch.cat([self.W_enc.T, rows]).T)
+            wider.W_enc = nn.Parameter(torch.cat([self.W_enc.T, self.layout.readers(rows)]).T)
             wider.b_enc = nn.Parameter(torch.cat([self.b_enc, self.b_enc.new_zeros(n)]))
             wider.b_dec = nn.Parameter(self.b_dec.clone())
         for name, parameter in self.named_parameters(recurse=False):
             getattr(wider, name).requires_grad_(parameter.requires_grad)
         wider.sparsity = copy.deepcopy(self.sparsity.added(n))
+        wider.layout = copy.deepcopy(self.layout)
         wider.input_scale = self.input_scale.clone()
         return wider
 
-    @torch.no_grad()
     def normalise_decoder_(self) -> None:
-        """Give every row of `W_dec` norm 1, in place."""
-        self.W_dec.div_(self.W_dec.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
+        """Give every row of `W_dec` length 1 and what else its layout asks, in place."""
+        self.layout.constrain_(self.W_dec)
 
     def constrain_(self) -> None:
-        """Rows of norm 1 and thresholds of at least 0, in place; wanted after every step."""
+        """What holds of rows and thresholds put back, in place; wanted after every step."""
         if self.W_dec.requires_grad:  # a frozen one keeps every bit
             self.normalise_decoder_()
+        self.layout.silence_(self.W_enc.T)
         self.sparsity.constrain_()
 
-    @torch.no_grad()
     def remove_parallel_gradient_(self) -> None:
-        """Take from the gradient of `W_dec` what would only change its rows' norms, in place."""
-        if self.W_dec.grad is None:
-            return
-        squares = torch.linalg.vecdot(self.W_dec, self.W_dec).clamp_min_(1e-24)
-        along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec) / squares
-        self.W_dec.grad.addcmul_(self.W_dec, along.unsqueeze(-1), value=-1)
+        """Take from the gradients what `constrain_` would undo, as rows' lengths, in place."""
+        if self.W_dec.grad is not None:
+            self.layout.project_(self.W_dec.grad, self.W_dec)
+        if self.W_enc.grad is not None:
+            self.layout.silence_(self.W_enc.grad.T)
 
     def _facts(self) -> dict[str, object]:
-        sparsity = {
-            name: value for name, value in vars(self.config.sparsity).items() if name != "kind"
-        }
-        facts: dict[str, object] = {"d_in": self.config.d_in, "d_sae": self.config.d_sae}
-        facts |= {"sparsity": self.config.sparsity.kind} | sparsity
-        if self.config.prefixes:
-            facts["prefixes"] = self.config.prefixes
-        if isinstance(self.sparsity, JumpRelu):
-            each = self.sparsity.threshold.detach()
-            span = f"{each.min().item():.3g} to {each.max().item():.3g}"
-            facts["thresholds"] = f"{span}, median {each.median().item():.3g}"
-        return facts | {"input_scale": f"{self.input_scale.item():.6g}"}
+        return facts(self.config, self.sparsity, self.input_scale.item())
 
     def __repr__(self) -> str:
         return f"Sae({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in self._facts().items()
-        )
-        return f"<table><caption>Sae</caption><tbody>{rows}</tbody></table>"
+        return page("Sae", self._facts())

@@ -224,6 +224,8 @@ def _filled(file: Path, sae: Sae, tensors: Mapping[str, Shaped[Tensor, "..."]]) 
     # A sparsity's own numbers may be wider: thresholds in bfloat16 would be too coarse.
     if len(types := {each.dtype for each in sae.parameters(recurse=False)}) > 1:
         raise _damaged(file, f"parameters of different types: {sorted(map(str, types))}")
+    if not bool((sae.scale > 0).all()):
+        raise _damaged(file, "layout.balance with values that are not above 0")
     if sae.input_scale != 1:
         raise _damaged(file, f"input_scale {sae.input_scale.item():g}, so not folded")
     return sae.eval()

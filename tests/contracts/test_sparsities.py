@@ -9,8 +9,11 @@ import torch
 
 import sae
 from sae.dictionary import (
+    Crosscoder,
+    CrosscoderConfig,
     Sae,
     SaeConfig,
+    SharedConfig,
     SparsityConfig,
     config_to_dict,
     dictionary_loss,
@@ -37,6 +40,7 @@ Z_BY_HAND = {  # W_enc = W_dec = identity, no biases, k = 1, training
     "gated": [[2.0, 5.0], [0.0, 2.0]],
 }
 MEMBERS = get_args(SparsityConfig)
+OVER = {"sae": None, "crosscoder": CrosscoderConfig(2, SharedConfig(3), n_own=(2, 1))}
 
 
 def sparsity_of(member, **changes):
@@ -49,15 +53,15 @@ def sample(n=N, seed=0):
     return 5.0 * torch.randn(n, D_IN, generator=generator) + torch.arange(D_IN)
 
 
-def fitted(member, prefixes=()):
+def fitted(member, over, prefixes=()):
     """A dictionary that has seen data, whose weights and biases are all generic."""
-    dictionary = Sae(SaeConfig(D_IN, D_SAE, sparsity_of(member), prefixes))
+    dictionary = Sae(SaeConfig(D_IN, D_SAE, sparsity_of(member), prefixes, over))
     initialise_(dictionary, sample(), seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in dictionary.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    dictionary.normalise_decoder_()
+    dictionary.constrain_()
     dictionary.encode(sample(seed=9))  # a threshold that is no value of the other samples
     return dictionary
 
@@ -67,9 +71,15 @@ def member(request):
     return request.param
 
 
+@pytest.fixture(params=OVER.values(), ids=OVER)
+def over(request):
+    """Whose vectors are encoded: one model's, or two models' side by side."""
+    return request.param
+
+
 @pytest.fixture(params=["training", "evaluation"])
-def dictionary(member, request):
-    return fitted(member).train(request.param == "training")
+def dictionary(member, over, request):
+    return fitted(member, over).train(request.param == "training")
 
 
 def test_its_kind_leads_back_to_it(member):
@@ -77,8 +87,8 @@ def test_its_kind_leads_back_to_it(member):
     assert sparsity_from_dict(config_to_dict(config)) == config
 
 
-def test_disk_keeps_every_bit(member, tmp_path):
-    folded = fitted(member, prefixes=(4, 12)).folded()
+def test_disk_keeps_every_bit(member, over, tmp_path):
+    folded = fitted(member, over, prefixes=(4, 12)).folded()
     sae.write(tmp_path, folded, {})
     twin, _ = sae.read(tmp_path)
     assert twin.config == folded.config
@@ -89,8 +99,9 @@ def test_disk_keeps_every_bit(member, tmp_path):
     assert torch.equal(twin.encode(sample()), folded.eval().encode(sample()))
 
 
-def test_all_its_state_is_saved(member):
-    source, target = fitted(member).eval(), Sae(SaeConfig(D_IN, D_SAE, sparsity_of(member))).eval()
+def test_all_its_state_is_saved(member, over):
+    source = fitted(member, over).eval()
+    target = Sae(source.config).eval()
     target.load_state_dict(source.state_dict())
     assert torch.equal(target(sample()).x_hat, source(sample()).x_hat)
 
@@ -105,8 +116,8 @@ def test_latents_are_never_negative(dictionary):
     assert (dictionary.encode(sample()) >= 0).all()
 
 
-def test_every_parameter_gets_gradient(member):
-    dictionary = fitted(member)
+def test_every_parameter_gets_gradient(member, over):
+    dictionary = fitted(member, over)
     loss, _ = dictionary_loss(dictionary, sample())
     loss.total.backward()
     for name, parameter in dictionary.named_parameters():
@@ -115,8 +126,8 @@ def test_every_parameter_gets_gradient(member):
         assert parameter.grad.any(), name
 
 
-def test_it_fires_no_more_than_promised(member):
-    dictionary = fitted(member)
+def test_it_fires_no_more_than_promised(member, over):
+    dictionary = fitted(member, over)
     bound = dictionary.config.sparsity.l0_bound
     z = dictionary.encode(sample())
     assert (z > 0).any()
@@ -147,7 +158,7 @@ def test_added_latents_follow_the_old_ones(dictionary):
     torch.testing.assert_close(
         wider(sample()).pre[:, :D_SAE], dictionary(sample()).pre, rtol=1e-4, atol=1e-4
     )
-    torch.testing.assert_close(wider.W_dec[D_SAE:].norm(dim=-1), torch.ones(5))
+    torch.testing.assert_close(wider.layout.costs(wider.W_dec).length, torch.ones(D_SAE + 5))
     assert wider.added(0, torch.Generator()).config == wider.config
 
 
@@ -158,8 +169,9 @@ def test_order_of_tokens_does_not_matter(dictionary):
     )
 
 
-def test_two_by_two_by_hand(member):
-    dictionary = Sae(SaeConfig(2, 2, sparsity_of(member, k=1, l0=1.0)))
+@pytest.mark.parametrize("over", [None, CrosscoderConfig(2)], ids=OVER)
+def test_two_by_two_by_hand(member, over):
+    dictionary = Sae(SaeConfig(2, 2, sparsity_of(member, k=1, l0=1.0), crosscoder=over))
     with torch.no_grad():
         dictionary.W_enc.copy_(torch.eye(2))
         dictionary.W_dec.copy_(torch.eye(2))
@@ -172,8 +184,40 @@ def test_two_by_two_by_hand(member):
     assert sparse.dense().tolist() == z.tolist()
 
 
-def test_prefixes_decode_from_the_first_latents(member):
-    dictionary = fitted(member, prefixes=(4, 12))
+def test_model_by_model_is_side_by_side(member):
+    dictionary = fitted(member, OVER["crosscoder"]).eval()
+    crosscoder, x = Crosscoder(dictionary), sample()
+    z = crosscoder.encode(x.chunk(2, dim=1))
+    assert torch.equal(z, dictionary.encode(x))
+    assert torch.equal(crosscoder.decode(z).flatten(1), dictionary.decode(z))
+    assert torch.equal(crosscoder.encode_sparse(x.view(N, 2, -1)).dense() > 0, z > 0)
+
+
+def test_constraints_hold_after_every_step(member, over):
+    dictionary = fitted(member, over)
+    optimiser = torch.optim.Adam(dictionary.parameters(), lr=0.05)
+    for _ in range(5):
+        loss, _ = dictionary_loss(dictionary, sample(), torch.arange(D_SAE) < 6)
+        optimiser.zero_grad()
+        loss.total.backward()
+        dictionary.remove_parallel_gradient_()
+        optimiser.step()
+        dictionary.constrain_()
+        torch.testing.assert_close(
+            dictionary.layout.costs(dictionary.W_dec).length, torch.ones(D_SAE)
+        )
+    if over is not None:
+        base, tuned = dictionary.W_dec.chunk(2, dim=1)
+        assert torch.equal(base[:3], tuned[:3])
+        for rows in (dictionary.W_dec, dictionary.W_enc.T):
+            base, tuned = rows.chunk(2, dim=1)
+            assert tuned[3:5].count_nonzero() == base[5:6].count_nonzero() == 0
+            assert base[3:5].all()
+            assert tuned[5:6].all()
+
+
+def test_prefixes_decode_from_the_first_latents(member, over):
+    dictionary = fitted(member, over, prefixes=(4, 12))
     z = dictionary.encode(sample())
     nested = dictionary.decode_nested(z)
     for size, x_hat in zip((4, 12, D_SAE), nested, strict=True):
@@ -181,8 +225,8 @@ def test_prefixes_decode_from_the_first_latents(member):
         torch.testing.assert_close(x_hat, dictionary.decode(only), rtol=1e-4, atol=1e-4)
 
 
-def test_a_few_steps_of_descent_lower_the_loss(member):
-    dictionary = fitted(member)
+def test_a_few_steps_of_descent_lower_the_loss(member, over):
+    dictionary = fitted(member, over)
     optimiser = torch.optim.Adam(dictionary.parameters(), lr=0.01)
     totals = []
     for _ in range(30):
@@ -191,13 +235,13 @@ def test_a_few_steps_of_descent_lower_the_loss(member):
         loss.total.backward()
         dictionary.remove_parallel_gradient_()
         optimiser.step()
-        dictionary.normalise_decoder_()
+        dictionary.constrain_()
         totals.append(loss.total.item())
     assert totals[-1] < 0.7 * totals[0]
 
 
-def test_every_loss_term_reaches_the_gradient(member):
-    dictionary = fitted(member, prefixes=(4, 12))
+def test_every_loss_term_reaches_the_gradient(member, over):
+    dictionary = fitted(member, over, prefixes=(4, 12))
     dead = torch.arange(D_SAE) < 6
     loss, _ = dictionary_loss(dictionary, sample(), dead=dead)
 
@@ -215,7 +259,7 @@ def test_every_loss_term_reaches_the_gradient(member):
 
 def test_between_them_the_sparsities_use_every_loss_term():
     dead = torch.ones(D_SAE, dtype=torch.bool)
-    used = [dictionary_loss(fitted(each), sample(), dead=dead)[0].terms for each in MEMBERS]
+    used = [dictionary_loss(fitted(each, None), sample(), dead=dead)[0].terms for each in MEMBERS]
     assert {name for terms in used for name in terms} == {
         "reconstruction",
         "l1",

@@ -5,7 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae.dictionary import GatedConfig, JumpReluL0Config, JumpReluTanhConfig, TopKConfig
+from sae.dictionary import (
+    BatchTopKConfig,
+    CrosscoderConfig,
+    GatedConfig,
+    JumpReluL0Config,
+    JumpReluTanhConfig,
+    Sae,
+    SaeConfig,
+    SharedConfig,
+    TopKConfig,
+    initialise_,
+)
 from sae.errors import ConfigError
 from training.loop import fit
 from training.state import TrainState
@@ -56,6 +67,25 @@ def test_the_end_is_the_same_to_the_last_bit(tmp_path, make_sae, stream, x, run_
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert torch.equal(end.state.n_tokens_since_fired, last.state.n_tokens_since_fired)
     assert end.state.cursor == last.state.cursor
+
+
+def test_one_over_several_models_goes_on_to_the_last_bit(tmp_path, stream, x, run_config):
+    def made():
+        over = CrosscoderConfig(3, SharedConfig(4), n_own=(2, 2, 2))
+        sae = Sae(SaeConfig(12, 48, BatchTopKConfig(k=3), (16,), over))
+        initialise_(sae, x, seed=1)
+        return sae
+
+    *_, last = fit(made(), stream(x, 64), run_config)
+    for record in fit(made(), stream(x, 64), run_config):
+        if record.step == 33:
+            record.state.save(tmp_path)
+            break
+    state, sae = TrainState.load(tmp_path), made()
+    sae.layout.balance.fill_(7.0)
+    *_, end = fit(sae, stream(x, 64, state.cursor), run_config, state)
+    for name, value in last.state.weights.items():
+        assert torch.equal(end.state.weights[name], value), name
 
 
 def test_a_copy_is_left_alone_by_later_steps(make_sae, stream, x, run_config):

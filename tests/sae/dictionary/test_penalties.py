@@ -125,12 +125,11 @@ def test_loss_and_gradients_are_those_of_dense_float64_at_every_step(
 
 @pytest.mark.parametrize("sparsity", SPARSITIES, ids=lambda each: each.kind)
 def test_the_batch_alone_decides_how_it_is_passed(sparsity, monkeypatch):
-    taken = []
-    for name in ("decode_sparse", "decode_nested"):
-        whole = getattr(Sae, name)
+    taken, sae = [], made(sparsity)
+    for name in ("activate", "forward"):
+        whole = getattr(type(sae.sparsity), name)
         record = lambda *given, n=name, f=whole: taken.append(n) or f(*given)  # noqa: E731
-        monkeypatch.setattr(Sae, name, record)
-    sae = made(sparsity)
+        monkeypatch.setattr(type(sae.sparsity), name, record)
     with torch.no_grad():
         sae.b_enc -= 100.0
         sae.b_enc[0] += 200.0  # one latent in 64
@@ -138,7 +137,7 @@ def test_the_batch_alone_decides_how_it_is_passed(sparsity, monkeypatch):
     with torch.no_grad():
         sae.b_enc += 200.0
     dictionary_loss(sae, sample(0))
-    assert taken == ["decode_sparse", "decode_nested"]
+    assert taken == ["activate", "forward"]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
