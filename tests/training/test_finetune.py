@@ -138,9 +138,11 @@ class TestByHand:
         assert at.grad is not None
         for i in (0, 7, 15):
             step = torch.zeros(16, dtype=torch.float64)
-            step[i] = 1e-4
-            slope = (kl(start + step) - kl(start - step)).item() / 2e-4
-            assert at.grad[i].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
+            step[i] = 1e-3
+            slope = (kl(start + step) - kl(start - step)).item() / 2e-3
+            assert at.grad[i].item() == pytest.approx(
+                slope, rel=1e-2, abs=1e-5
+            )  # the norm is in float32
 
     def test_the_run_that_ends_a_fit(self):
         run = finetune_config(TrainConfig(n_tokens=2**20, lr=4e-3, decay=0.2, seed=7), d_sae=8)
