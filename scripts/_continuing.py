@@ -13,6 +13,7 @@ from torch import Tensor
 
 import sae
 from sae import sanity_check
+from sae.dictionary.config import SaeConfig
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats import located, recognise
@@ -38,10 +39,18 @@ from scripts._text import (
 from training.config import TrainConfig
 from training.continuation import continued
 
-__all__ = ["Config", "Continuation", "by_length", "enough"]
+__all__ = ["Config", "Continuation", "TrainOf", "by_length", "enough"]
 
 SPARE = 1.02
 """Share of the tokens asked for that is read: outliers of the base are left out later."""
+
+
+TrainOf = Callable[[Mapping[str, Any], SaeConfig, TrainChanges], TrainConfig]
+"""From what a dictionary says, its shape and the changes to the run that fitted it, to a run."""
+
+
+def _continued(meta: Mapping[str, Any], _: SaeConfig, changes: TrainChanges) -> TrainConfig:
+    return continued_train(meta.get("train"), changes)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ class Continuation:
 
     Args:
         config: The flags.
+        purpose: What the dictionary is wanted for, in words.
+        train_of: The run.
 
     Raises:
         ConfigError: The dictionary does not say what it is of, is of several models, or does not
@@ -96,11 +107,13 @@ class Continuation:
         InputError: Dictionary, base model or text is missing or damaged.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, purpose: str = "to continue", train_of: TrainOf = _continued
+    ) -> None:
         self.config = config
         self.file = recognise(located(config.dictionary))[1]
         found, self.meta = sae.read(self.file)
-        require_one_model(self.meta, f"to continue {config.dictionary}")
+        require_one_model(self.meta, f"{purpose} {config.dictionary}")
         self.dictionary = with_unit_rows(found)
         self.base_name = config.base or self.meta["model"]
         if self.base_name is None:
@@ -110,7 +123,7 @@ class Continuation:
             asked = f"the hook of {config.dictionary}"
             raise ConfigError(asked, "a dictionary without one", "write it anew with its hook")
         self.hook = HookPoint.parse(self.meta["hook"])
-        self.train: TrainConfig = continued_train(self.meta.get("train"), config.train)
+        self.train = train_of(self.meta, self.dictionary.config, config.train)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -151,13 +164,18 @@ class Continuation:
         return by_length(text)
 
     @cached_property
-    def text(self) -> TokenizedText:
+    def unmarked_text(self) -> TokenizedText:
         """What they are fitted on: no more of it than one run reads."""
         text = enough(self._text("fit"), self.train.n_steps * self.train.batch_tokens)
-        return with_shared_outliers(self.base, by_length(text), self.hook)
+        return by_length(text)
 
     @cached_property
-    def _is_sound(self) -> bool:
+    def text(self) -> TokenizedText:
+        """The same, with what is an outlier for the base marked."""
+        return with_shared_outliers(self.base, self.unmarked_text, self.hook)
+
+    @cached_property
+    def is_sound(self) -> bool:
         """Whether another library's dictionary explains the base model; raises where not."""
         if self.meta.get("source"):
             text = _evenly(self.held_out, 32)
@@ -175,7 +193,7 @@ class Continuation:
             InputError: It is missing or damaged, its activations are not finite, or another
                 library's dictionary does not explain those of the base model.
         """
-        assert self._is_sound
+        assert self.is_sound
         model = open_model(path, self.config.read, self.config.run.device)
         check_pair(self.base, model)
         require_hook(model, self.held_out, str(self.hook))

@@ -8,7 +8,7 @@ from operator import add
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.dictionary.crosscoder import Crosscoder
@@ -16,18 +16,22 @@ from sae.dictionary.metrics import (
     CeSums,
     FireSums,
     FvuSums,
+    KlSums,
     ce_recovered_compute,
     ce_recovered_update,
     fire_rate_compute,
     fire_rate_update,
     fvu_compute,
     fvu_update,
+    kl_compute,
+    kl_update,
 )
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
-from sae.stream.activations import HookPoint, harvest, logits, logits_with, padded
+from sae.stream.activations import HookPoint, harvest, logits, logits_with
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
+from training.patching import DocumentBatch, document_batch, placed
 
 __all__ = ["FIRE_RATE_EDGES", "Evaluation", "evaluate", "evaluate_vectors"]
 
@@ -53,6 +57,9 @@ class Evaluation:
 
     ce_ablated: float
     """Next-token loss with their mean in place of the residual vectors, nats."""
+
+    kl: float
+    """KL(model || model with reconstructions) where the losses count, nats; 0 is perfect."""
 
     ce_recovered: float
     """(ablated - patched) / (ablated - clean); NaN where mean ablation costs nothing."""
@@ -119,10 +126,10 @@ def evaluate(
         ]
     finally:
         sae.train(was_training)
-    fvu, fires, ce = (reduce(add, each) for each in zip(*parts, strict=True))
+    fvu, fires, ce, kl = (reduce(add, each) for each in zip(*parts, strict=True))
     if not ce.n_tokens:
         raise InputError("next-token losses", "no token followed by another", "give longer text")
-    return _evaluation(fvu, fires, ce)
+    return replace(_evaluation(fvu, fires, ce), kl=kl_compute(kl))
 
 
 @torch.no_grad()
@@ -164,23 +171,9 @@ def evaluate_vectors(sae: Sae, batches: Iterable[Float[Tensor, "n d_in"]]) -> Ev
     return replace(found, fvu_by_model=tuple(map(fvu_compute, each_model)))
 
 
-@dataclass(frozen=True)
-class _Batch:
-    ids: Int[Tensor, "b p"]
-    mask: Bool[Tensor, "b p"]
-    """Real tokens."""
-    counted: Bool[Tensor, "b p"]
-    """Real tokens that are not special."""
-
-
-def _batches(text: TokenizedText, batch_documents: int) -> Iterator[_Batch]:
-    counted = torch.from_numpy(~text.table["is_special"].to_numpy(dtype=bool))
+def _batches(text: TokenizedText, batch_documents: int) -> Iterator[DocumentBatch]:
     for first in range(0, len(text.ids), batch_documents):
-        rows = text.ids[first : first + batch_documents]
-        ids, mask = padded(rows)
-        placed = torch.zeros_like(mask)
-        placed[mask] = counted[int(text.starts[first]) : int(text.starts[first + len(rows)])]
-        yield _Batch(ids, mask, placed)
+        yield document_batch(text, range(first, min(first + batch_documents, len(text.ids))))
 
 
 def _mean(
@@ -201,9 +194,9 @@ def _measured(
     sae: Sae,
     model: LanguageModel,
     hook: HookPoint,
-    batch: _Batch,
+    batch: DocumentBatch,
     mean: Float[Tensor, " d_in"],
-) -> tuple[FvuSums, FireSums, CeSums]:
+) -> tuple[FvuSums, FireSums, CeSums, KlSums]:
     """Sums over one batch, from a clean, a patched and an ablated pass."""
     counted = batch.counted.to(model.device)
     sums: list[tuple[FvuSums, FireSums]] = []
@@ -213,34 +206,22 @@ def _measured(
         z = sae.encode_sparse(seen)
         x_hat = sae.decode_sparse(z)[-1]
         sums.append((fvu_update(seen, x_hat), fire_rate_update(z)))
-        return _placed(x, counted, x_hat)
+        return placed(x, counted, x_hat)
 
     def ablate(x: Float[Tensor, "b p d_in"]) -> Float[Tensor, "b p d_in"]:
-        return _placed(x, counted, mean.expand(int(counted.sum()), -1))
+        return placed(x, counted, mean.expand(int(counted.sum()), -1))
 
-    passes = (
-        logits(model, batch.ids, batch.mask),
-        logits_with(model, batch.ids, batch.mask, hook, patch),
-        logits_with(model, batch.ids, batch.mask, hook, ablate),
-    )
-    return (*sums[0], ce_recovered_update(*(_losses(each, batch) for each in passes)))
-
-
-def _placed(
-    x: Float[Tensor, "b p d_in"], where: Bool[Tensor, "b p"], rows: Float[Tensor, "n d_in"]
-) -> Float[Tensor, "b p d_in"]:
-    """A copy of `x` with other vectors at some places."""
-    y = x.clone()
-    y[where] = rows.to(x)
-    return y
+    clean = logits(model, batch.ids, batch.mask)
+    patched = logits_with(model, batch.ids, batch.mask, hook, patch)
+    kl = kl_update(batch.predictions(clean), batch.predictions(patched))
+    passes = (clean, patched, logits_with(model, batch.ids, batch.mask, hook, ablate))
+    return (*sums[0], ce_recovered_update(*(_losses(each, batch) for each in passes)), kl)
 
 
-def _losses(scores: Float[Tensor, "b p vocab"], batch: _Batch) -> Float[Tensor, " n"]:
+def _losses(scores: Float[Tensor, "b p vocab"], batch: DocumentBatch) -> Float[Tensor, " n"]:
     """Next-token losses in nats where a token that counts is followed by one that counts."""
-    pairs = batch.counted[:, :-1] & batch.counted[:, 1:]
-    predicted = scores[:, :-1][pairs.to(scores.device)].float()
     return torch.nn.functional.cross_entropy(
-        predicted, batch.ids[:, 1:][pairs].to(scores.device), reduction="none"
+        batch.predictions(scores).float(), batch.successors.to(scores.device), reduction="none"
     )
 
 
@@ -256,6 +237,7 @@ def _evaluation(fvu: FvuSums, fires: FireSums, ce: CeSums) -> Evaluation:
         ce_clean=ce.clean.item() / n_predicted,
         ce_patched=ce.patched.item() / n_predicted,
         ce_ablated=ce.ablated.item() / n_predicted,
+        kl=math.nan,
         ce_recovered=ce_recovered_compute(ce) if costs else math.nan,
         dead_fraction=(rates == 0).double().mean().item(),
         fire_rate_counts=tuple(counts.tolist()),

@@ -72,6 +72,7 @@ class HookPoint:
         return cls(int(layer), site)
 
 
+@torch.no_grad()
 def activations(
     model: LanguageModel,
     ids: Int[Tensor, "b p"],
@@ -139,6 +140,7 @@ def harvest(
         yield rows, {hook: x[kept].float() for hook, x in found.items()}
 
 
+@torch.no_grad()
 def logits(
     model: LanguageModel, ids: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]
 ) -> Float[Tensor, "b p v"]:
@@ -152,20 +154,23 @@ def logits_with(
     mask: Bool[Tensor, "b p"],
     hook: HookPoint,
     replace: Callable[[Float[Tensor, "b p d"]], Float[Tensor, "b p d"]],
+    differentiable: bool = False,
 ) -> Float[Tensor, "b p v"]:
     """Logits when the residual vectors at a hook are replaced, padding among them.
 
     Args:
-        model: The model; nothing of it is changed.
+        model: The model; nothing of it is changed, and no gradient reaches its weights.
         ids: Token ids, padded on the right.
         mask: True where a token is real.
         hook: Where to intervene.
         replace: From residual vectors ``[b p d]`` to those that take their place.
+        differentiable: Whether gradients reach what `replace` gave, through the layers after it.
 
     Raises:
         ConfigError: The hook does not exist in the model; the message names those that do.
     """
-    return _forward(model, ids, mask, {hook: replace})
+    with torch.set_grad_enabled(differentiable), _frozen(model):
+        return _forward(model, ids, mask, {hook: replace})
 
 
 def outliers(x: Float[Tensor, "n d"], factor: float = 10.0) -> Bool[Tensor, " n"]:
@@ -209,7 +214,6 @@ def _no_hook(name: str, available: Sequence[str] = ()) -> ConfigError:
     return ConfigError(f"hook {name}", f"hooks are {', '.join(names)}", f"nearest is {nearest}")
 
 
-@torch.no_grad()
 def _forward(
     model: LanguageModel,
     ids: Int[Tensor, "b p"],
@@ -224,6 +228,19 @@ def _forward(
             attention_mask=mask.to(model.device, torch.int64),
             use_cache=False,
         ).logits
+
+
+@contextmanager
+def _frozen(model: LanguageModel) -> Iterator[None]:
+    """No graph of the model's weights is made: it would be held, and never used."""
+    free = [each for each in model.module.parameters() if each.requires_grad]
+    try:
+        for each in free:
+            each.requires_grad_(False)
+        yield
+    finally:
+        for each in free:
+            each.requires_grad_(True)
 
 
 @contextmanager
