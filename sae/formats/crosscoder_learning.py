@@ -189,7 +189,7 @@ def _require_exact(
         for key, each in only.items():
             if told.get(key) not in (None, each):
                 raise damaged(file, f"{key}={told[key]!r}", f"give one whose {key} is {each!r}")
-    if number not in (None, 1.0):
+    if number is not None and number != 1:
         names = {float(each): name for each, name in enumerate(NORMALISATIONS, start=1)}
         raise _normalised_otherwise(file, names.get(number, f"{number:g}"))
 
@@ -206,7 +206,7 @@ Normaliser = tuple[Float64[Tensor, " n_models"], Float64[Tensor, "n_models d_mod
 def _normaliser(file: Path, held: Tensors, n_models: int, d_model: int) -> Normaliser | None:
     """Taken out of a file's tensors; None where statistics are missing or all NaN, so unused."""
     held.pop("target_rms", None)
-    if all(name not in held or bool(held[name].isnan().all()) for name in STATISTICS):
+    if all(name not in held or _is_unset(held[name]) for name in STATISTICS):
         for name in (*STATISTICS, "activation_global_scale"):
             held.pop(name, None)
         return None
@@ -215,6 +215,10 @@ def _normaliser(file: Path, held: Tensors, n_models: int, d_model: int) -> Norma
     if not bool((scale > 0).all()):
         raise damaged(file, f"activation_global_scale {scale.tolist()}", "give scales above 0")
     return scale, mean
+
+
+def _is_unset(each: Shaped[Tensor, "..."]) -> bool:
+    return each.is_floating_point() and bool(each.isnan().all())
 
 
 def _in_rows(held: Tensors) -> Tensors:

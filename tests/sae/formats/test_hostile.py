@@ -82,7 +82,8 @@ def rewritten(folder, change):
 
 
 def decoder_in(tensors):
-    return next(name for name in ("W_dec", "w_dec", "decoder.weight") if name in tensors)
+    known = ("W_dec", "w_dec", "decoder.weight")
+    return next(name for name in tensors if name.removeprefix("_orig_mod.") in known)
 
 
 @EACH
