@@ -93,7 +93,7 @@ class Crosscoder:
 
         Returns:
             Norm-weighted latents, at least 0; unit: activation of the first model times the
-            dictionary's `input_scale` (1 once folded).
+            dictionary's `input_scale` (1 once folded); of another library's file, as it has it.
 
         Raises:
             InputError: The models differ in tokens or width, or a BatchTopK dictionary outside

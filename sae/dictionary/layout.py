@@ -129,7 +129,8 @@ class SideBySide(nn.Module):
 
     Each model has a scale of its own, `balance`, beside the dictionary's: that of the first is 1,
     and balanced vectors of all have the mean square of the first's. So no model rules the loss, and
-    latents are in units of the first model's activations once the dictionary is folded.
+    latents are in units of the first model's activations once the dictionary is folded. Another
+    library's crosscoder keeps that library's scales and unit.
 
     With rows of that length an activation is the norm-weighted latent `f_i sum_m ||d_i^m||` of a
     crosscoder, so that the sparsities select by it and penalties are on it.

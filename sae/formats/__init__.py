@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.formats import (
+    crosscoder_learning,
     dictionary_learning,
     gemma_scope,
     llama_scope,
@@ -71,6 +72,7 @@ _NATIVE = Format(
     "forelimb", native.WEIGHTS, ("hook", "model"), _find_native, _read_native, native.write
 )
 _FOREIGN = (saelens, dictionary_learning, sparsify, gemma_scope, llama_scope)
+_FOREIGN += (crosscoder_learning,)
 FORMATS: dict[str, Format] = {each.name: each for each in (_NATIVE, *map(_foreign, _FOREIGN))}
 """Every format by name; this project's own first."""
 

@@ -26,9 +26,17 @@ from sae.dictionary.kinds import (
     TopKConfig,
 )
 from sae.dictionary.sae import Sae
-from sae.formats import gates
+from sae.formats import crosscoder_learning, gates
 from sae.formats.files import damaged, json_bytes, put_folder, read_json, read_pt
-from sae.formats.foreign import Parts, about, checked, laid_out, sae_of
+from sae.formats.foreign import (
+    Parts,
+    about,
+    checked,
+    laid_out,
+    sae_of,
+    scalar,
+    trainer_hook,
+)
 from sae.formats.given import Given, settle, whole_in
 from sae.formats.scales import fold_bias, unit_rows_in
 
@@ -61,10 +69,11 @@ def find(path: Path) -> Path | None:
     """The weights file, where `path` is such a folder or any torch archive; else None.
 
     Args:
-        path: A folder or file.
+        path: A folder or file; one that `crosscoder_learning` knows is its.
     """
     file = path / WEIGHTS if path.is_dir() else path
-    return file if file.suffix in (".pt", ".pth") and file.is_file() else None
+    is_one = file.suffix in (".pt", ".pth") and file.is_file()
+    return file if is_one and crosscoder_learning.find(file) is None else None
 
 
 def read(file: Path, given: Given) -> tuple[Sae, dict[str, Any]]:
@@ -105,7 +114,7 @@ def read(file: Path, given: Given) -> tuple[Sae, dict[str, Any]]:
     sae = sae_of(file, Parts(tensors | own, sparsity, prefixes), dtype)
     source = {"format": NAME, "subtract_b_dec": subtract, "gate": name, "input_scale": None}
     source |= {"latent_unit": "activation", "config": raw}
-    told = {"hook": _hook(trainer), "model": trainer.get("lm_name")}
+    told = {"hook": trainer_hook(trainer), "model": trainer.get("lm_name")}
     return sae, about(given, told, source)
 
 
@@ -166,8 +175,8 @@ def _gate(
         return gates.gated(file, left, "gate_bias", "mag_bias"), left
     if name == "JumpReluAutoEncoder":
         return gates.jump_relu(file, left), left
-    threshold = _scalar(file, left, "threshold")
-    held = _scalar(file, left, "k")
+    threshold = scalar(file, left, "threshold")
+    held = scalar(file, left, "k")
     told = whole_in(file, trainer, "k") if held is None else int(held)
     k = settle(file, "k", told, given.k)
     if name == "AutoEncoderTopK":
@@ -175,19 +184,6 @@ def _gate(
     is_set = threshold is not None and threshold >= 0
     threshold = settle(file, "threshold", threshold if is_set else None, given.threshold)
     return gates.batch_topk(file, k, threshold), left
-
-
-def _scalar(file: Path, tensors: Tensors, name: str) -> float | None:
-    each = tensors.pop(name, None)
-    if each is not None and each.numel() != 1:
-        raise damaged(file, f"{name} of shape {list(each.shape)}, where one number is wanted")
-    return None if each is None else float(each)
-
-
-def _hook(trainer: Mapping[str, Any]) -> str | None:
-    """The hook of a residual stream; other submodules' names say too little."""
-    layer, place = trainer.get("layer"), str(trainer.get("submodule_name"))
-    return f"blocks.{layer}.hook_resid_post" if place == f"resid_post_layer_{layer}" else None
 
 
 def write(directory: Path, sae: Sae, meta: Mapping[str, Any]) -> Path:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from sae.dictionary.config import SaeConfig, SparsityConfig
+from sae.dictionary.config import CrosscoderConfig, SaeConfig, SparsityConfig
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, NumericalError
 from sae.formats.files import damaged
@@ -24,7 +24,9 @@ __all__ = [
     "laid_out",
     "require_writable",
     "sae_of",
+    "scalar",
     "shaped",
+    "trainer_hook",
 ]
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -40,6 +42,8 @@ class Parts:
     """How its latents fire."""
     prefixes: Sequence[int] = ()
     """Sizes of nested dictionaries, below d_sae."""
+    crosscoder: CrosscoderConfig | None = None
+    """Several models, whose vectors lie side by side in `tensors`; None for one."""
 
 
 def checked(
@@ -109,6 +113,36 @@ def shaped(
     return tensors.pop(name)
 
 
+def scalar(file: Path, tensors: dict[str, Shaped[Tensor, "..."]], name: str) -> float | None:
+    """Takes a number out of a file's tensors; None where it is not among them.
+
+    Args:
+        file: The file, for messages.
+        tensors: The file's, which it is taken from.
+        name: Its name.
+
+    Raises:
+        InputError: There are several numbers.
+    """
+    each = tensors.pop(name, None)
+    if each is not None and each.numel() != 1:
+        raise damaged(file, f"{name} of shape {list(each.shape)}, where one number is wanted")
+    return None if each is None else float(each)
+
+
+def trainer_hook(trainer: Mapping[str, Any]) -> str | None:
+    """The hook that a trainer's config of dictionary_learning or of its fork names.
+
+    Args:
+        trainer: The config.
+
+    Returns:
+        That of a residual stream; None where it is another submodule, whose name says too little.
+    """
+    layer, place = trainer.get("layer"), str(trainer.get("submodule_name"))
+    return f"blocks.{layer}.hook_resid_post" if place == f"resid_post_layer_{layer}" else None
+
+
 def laid_out(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> dict[str, Shaped[Tensor, "..."]]:
     """Tensors as other libraries want them in a file: on the CPU, each with memory of its own.
 
@@ -134,7 +168,8 @@ def sae_of(file: Path, parts: Parts, dtype: torch.dtype = torch.float32) -> Sae:
     """
     d_sae, d_in = parts.tensors["W_dec"].shape
     try:
-        sae = Sae(SaeConfig(d_in, d_sae, parts.sparsity, tuple(parts.prefixes)))
+        prefixes = tuple(parts.prefixes)
+        sae = Sae(SaeConfig(d_in, d_sae, parts.sparsity, prefixes, parts.crosscoder))
     except ConfigError as error:
         raise damaged(file, f"{error.asked}, {error.found}") from error
     wanted = sae.state_dict()
@@ -176,16 +211,19 @@ def about(given: Given, told: Mapping[str, Any], source: Mapping[str, Any]) -> d
 
 
 def require_writable(sae: Sae, meta: Mapping[str, Any]) -> None:
-    """Makes sure of what every format wants of a dictionary to be written.
+    """Makes sure of what every other library's format wants of a dictionary to be written.
 
     Args:
         sae: The dictionary.
         meta: What it says of itself.
 
     Raises:
-        ConfigError: A value of `meta` is not JSON.
+        ConfigError: A value of `meta` is not JSON, or it is one over several models.
         NumericalError: A weight is not finite.
     """
+    if sae.config.crosscoder is not None:
+        found, do = "a format for dictionaries of one model", "write it as forelimb"
+        raise ConfigError("a crosscoder in another library's format", found, do)
     for name, value in meta.items():
         try:
             json.dumps(value, allow_nan=False)

@@ -16,6 +16,7 @@ from sae.errors import InputError
 
 __all__ = [
     "fold_bias",
+    "fold_lengths",
     "fold_row_norms",
     "fold_scales",
     "fold_whitening",
@@ -49,6 +50,23 @@ def fold_row_norms(tensors: Tensors) -> None:
     tensors["W_enc"] = tensors["W_enc"].double() * norms
     tensors["W_dec"] = tensors["W_dec"].double() / norms.unsqueeze(-1)
     tensors["b_enc"] = tensors["b_enc"].double() * norms
+
+
+def fold_lengths(tensors: Tensors, n_models: int) -> None:
+    """For latents that are pre-activations times their rows' norms, summed over models; in place.
+
+    A latent whose rows are all 0 adds nothing anywhere, and never fires afterwards.
+
+    Args:
+        tensors: `W_enc`, `b_enc` and `W_dec` of models side by side; the norms of each row of the
+            latter sum to 1 afterwards.
+        n_models: Number of models.
+    """
+    blocks = tensors["W_dec"].double().unflatten(-1, (n_models, -1))
+    length = blocks.norm(dim=-1).sum(-1)
+    tensors["W_enc"] = tensors["W_enc"].double() * length
+    tensors["b_enc"] = tensors["b_enc"].double() * length
+    tensors["W_dec"] = (blocks / length.clamp_min(1e-300)[:, None, None]).flatten(-2)
 
 
 def fold_whitening(

@@ -47,6 +47,6 @@ def require_one_model(meta: Mapping[str, Any], asked: str) -> None:
     """
     of = meta.get(OF)
     if of is not None:
-        names = " and ".join(str(each.get("model")) for each in of["models"])
+        names = " and ".join(each.get("model") or "an unnamed model" for each in of["models"])
         do = "give a dictionary fitted on one model"
         raise ConfigError(asked, f"a {of['kind']} of {names}", do)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sae
-from sae.dictionary import Sae, SaeConfig, initialise_
+from sae.dictionary import CrosscoderConfig, Sae, SaeConfig, initialise_
 from sae.dictionary.kinds import (
     BatchTopKConfig,
     GatedConfig,
@@ -99,6 +99,22 @@ class TestEveryFormatThatIsWritten:
         with pytest.raises(ConfigError):
             sae.write(tmp_path / "out", fitted(sparsity), {"model": object()}, form)
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_several_models_are_kept_apart_or_refused(form, tmp_path):
+    x = torch.cat([X, 4 * X.flip(1)], dim=1)
+    dictionary = Sae(SaeConfig(14, 19, TopKConfig(k=3), crosscoder=CrosscoderConfig(2)))
+    initialise_(dictionary, x, seed=0)
+    assert dictionary.layout.balance[1] < 1
+    if form != "forelimb":
+        with pytest.raises(ConfigError, match="a format for dictionaries of one model"):
+            sae.write(tmp_path / "layers.2", dictionary, {}, form)
+        assert not list(tmp_path.iterdir())
+        return
+    sae.write(tmp_path / "layers.2", dictionary, {}, form)
+    twin, _ = sae.read(tmp_path / "layers.2")
+    torch.testing.assert_close(twin(x).x_hat, dictionary(x).x_hat, atol=1e-4, rtol=1e-5)
 
 
 def test_a_format_that_is_only_read_is_not_written(tmp_path):

@@ -29,6 +29,8 @@ CASES = {
     "gemma_scope_2": GOLDEN / "gemma_scope" / "layer_1_width_16k_l0_small",
     "llama_scope": GOLDEN / "llama_scope" / "L1R-3x",
     "llama_scope_later": GOLDEN / "llama_scope" / "L1R-later",
+    "crosscoder": GOLDEN / "crosscoder_learning" / "shared_batchtopk",
+    "crosscoder_of_a_run": GOLDEN / "crosscoder_learning" / "run_relu",
 }
 EACH = pytest.mark.parametrize("case", list(CASES))
 FUZZ = settings(
@@ -80,7 +82,8 @@ def rewritten(folder, change):
 
 
 def decoder_in(tensors):
-    return next(name for name in ("W_dec", "w_dec", "decoder.weight") if name in tensors)
+    known = ("W_dec", "w_dec", "decoder.weight")
+    return next(name for name in tensors if name.removeprefix("_orig_mod.") in known)
 
 
 @EACH
@@ -261,11 +264,14 @@ def test_a_config_that_is_none(folder, case, text):
         refusal(folder)
 
 
-@pytest.mark.parametrize("case", ["saelens", "sparsify", "dictionary_learning", "llama_scope"])
-def test_a_config_of_another_width(folder, case):
+@pytest.mark.parametrize(
+    "case",
+    ["saelens", "sparsify", "dictionary_learning", "llama_scope", "crosscoder_of_a_run"],
+)
+def test_a_config_of_another_width(folder):
     (config,) = folder.glob("*.json")
     raw = json.loads(config.read_text())
-    where = raw["trainer"] if case == "dictionary_learning" else raw
+    where = raw.get("trainer", raw)
     names = ("d_in", "activation_dim", "d_model")
     where[next(name for name in names if name in where)] = 10**12
     config.write_text(json.dumps(raw))
