@@ -96,8 +96,8 @@ def kl_divergence(
         >>> round(kl_divergence(sure, even).item(), 4)  # log 2
         0.6931
     """
-    log_clean, log_patched = (each.float().log_softmax(-1) for each in (clean.detach(), patched))
-    total = torch.nn.functional.kl_div(log_patched, log_clean, reduction="sum", log_target=True)
+    p, log_q = clean.detach().float().softmax(-1), patched.float().log_softmax(-1)
+    total = torch.nn.functional.kl_div(log_q, p, reduction="sum")  # 0 where p is 0
     return total / max(1, len(clean))
 
 
