@@ -3,9 +3,8 @@ r"""Writes a dictionary in another library's format, or another library's in thi
     python -m scripts.convert_dictionary SOURCE OUT --to saelens
 
 SOURCE is a folder or weights file of this project, SAELens, dictionary_learning, sparsify, Gemma
-Scope or Llama Scope, a crosscoder of science-of-finetuning, which OUT can hold in this project's
-format alone, or hf://ORGANISATION/REPOSITORY/FOLDER@REVISION, which is downloaded. Latents and
-reconstructions stay what they are. What its files do not say is asked for under given.
+Scope, Llama Scope or a crosscoder of science-of-finetuning, or hf://ORGANISATION/REPOSITORY/
+FOLDER@REVISION, which is downloaded. What its files do not say is asked for under given.
 """
 
 import sys
