@@ -43,7 +43,8 @@ def default(d_in: int, seed: int = 0) -> Recipe:
     """What to start from for a model of width `d_in`: nested BatchTopK, 16 latents a dimension.
 
     Three nested dictionaries, of 1, 4 and 16 latents a dimension, because persona structure is
-    hierarchical and one flat dictionary lets special latents absorb the general ones.
+    hierarchical and one flat dictionary lets special latents absorb the general ones. k is of each
+    token until the rate falls, and of the batch from then on (`BatchTopK` says why).
 
     Source:
         Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders",
@@ -57,11 +58,9 @@ def default(d_in: int, seed: int = 0) -> Recipe:
         The recipe: 100 million tokens, 32 fires a token, dead after 2 million silent tokens.
     """
     k = min(32, 16 * d_in)
-    sparsity = BatchTopKConfig(k=k)
-    return (
-        SaeConfig(d_in=d_in, d_sae=16 * d_in, sparsity=sparsity, prefixes=(d_in, 4 * d_in)),
-        TrainConfig(n_tokens=100_000_000, dead_after_tokens=2_000_000, seed=seed),
-    )
+    run = TrainConfig(n_tokens=100_000_000, dead_after_tokens=2_000_000, seed=seed)
+    sparsity = BatchTopKConfig(k=k, per_token=1 - run.decay)
+    return SaeConfig(d_in=d_in, d_sae=16 * d_in, sparsity=sparsity, prefixes=(d_in, 4 * d_in)), run
 
 
 RECIPES: Mapping[str, Callable[[int, int], Recipe]] = MappingProxyType(

@@ -1,14 +1,14 @@
 """A dictionary of this project, fitted as `training.loop.fit` fits it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import torch
 
 from benchmarks.truth.worker import Asked, Fitted, asked, leave
-from sae.dictionary import BatchTopKConfig, Sae, SparsityConfig, TopKConfig, initialise_
+from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, SparsityConfig, TopKConfig, initialise_
 from training.loop import fit
 from training.recipes import default
 
@@ -21,8 +21,8 @@ SAMPLE_TOKENS = 8192
 class Kind:
     """A kind of dictionary that takes part."""
 
-    sparsity: Callable[[int], SparsityConfig]
-    """From the fires a token that are wanted to the sparsity."""
+    sparsity: Callable[[int], SparsityConfig] | None = None
+    """From the fires a token that are wanted to the sparsity; None is the default recipe's."""
     is_nested: bool = False
     """Whether it has the prefixes that everyone's nested kinds have."""
     train: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "topk": Kind(TopKConfig),
     "batch_topk": Kind(BatchTopKConfig),
-    "default": Kind(BatchTopKConfig, is_nested=True),
+    "default": Kind(is_nested=True),
 }
 """Who takes part; a further kind joins by a line."""
 
@@ -48,7 +48,7 @@ def fitted(task: Asked) -> Fitted:
     shape = replace(
         shape,
         d_sae=task.d_sae,
-        sparsity=kind.sparsity(task.k),
+        sparsity=kind.sparsity(task.k) if kind.sparsity else _of(shape, task.k),
         prefixes=task.prefixes if kind.is_nested else (),
     )
     run = replace(
@@ -65,8 +65,14 @@ def fitted(task: Asked) -> Fitted:
     for record in fit(sae, task.batches(), run):
         rate = max(rate, record.metrics["lr"])
     settings = {"peak_lr": rate, "train": run.to_dict(), "prefixes": list(shape.prefixes)}
+    settings["sparsity"] = asdict(shape.sparsity)
     done = sae.folded().eval()
     return Fitted(done.W_dec, done.b_dec, lambda x: done.encode_sparse(x).dense(), settings)
+
+
+def _of(shape: SaeConfig, k: int) -> SparsityConfig:
+    assert isinstance(shape.sparsity, BatchTopKConfig)
+    return replace(shape.sparsity, k=k)
 
 
 if __name__ == "__main__":

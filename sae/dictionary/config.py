@@ -191,7 +191,7 @@ def config_to_dict(config: SaeConfig | SparsityConfig) -> dict[str, Any]:
 
     Example:
         >>> config_to_dict(BatchTopKConfig(k=4))
-        {'k': 4, 'threshold_beta': 0.999, 'kind': 'batch_topk'}
+        {'k': 4, 'threshold_beta': 0.999, 'per_token': 0.0, 'kind': 'batch_topk'}
     """
     plain = asdict(config)
     if "prefixes" in plain:

@@ -52,12 +52,13 @@ class Gated(nn.Module):
         magnitude = (self.r_mag.exp() * pre + self.offset).relu()
         return torch.where(pre > 0, magnitude, 0.0)
 
-    def select(self, chunks: Chunks, training: bool) -> Latents:
+    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
         """The entries whose gate is open, with the gate's pre-activation.
 
         Args:
             chunks: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
+            progress: Share of the fit behind; makes no difference.
         """
         return above(chunks(), 0.0)
 

@@ -151,12 +151,13 @@ class JumpRelu(nn.Module):
             return torch.where(pre > threshold, pre, 0.0)
         return _Jump.apply(pre, threshold, self.bandwidth, self.reaches_pre)  # pyright: ignore
 
-    def select(self, chunks: Chunks, training: bool) -> Latents:
+    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
         """The entries above their thresholds, and in training those just below too.
 
         Args:
             chunks: Pre-activations of real tokens.
             training: Whether a batch is being fitted.
+            progress: Share of the fit behind; makes no difference.
         """
         slack = 0.0 if self.bandwidth is None or not training else self.bandwidth / 2
         return above(chunks(), self.threshold.detach().clamp_min(0), slack)

@@ -103,12 +103,16 @@ class BatchTopKConfig:
     """Most fires a token, averaged over a training batch, from 1 to d_sae."""
     threshold_beta: float = 0.999
     """Memory of the running threshold, in [0, 1): the weight of its past at each batch."""
+    per_token: float = 0.0
+    """Share of a fit, its first, in which each token's k largest fire instead and no threshold is
+    taught, in [0, 1); 0 is BatchTopK as published. See `BatchTopK` for what it is good for."""
     kind: Literal["batch_topk"] = "batch_topk"
     """The tag that files and command lines spell out."""
 
     def __post_init__(self) -> None:
         require_int("k", self.k, 1)
         _require_float("threshold_beta", self.threshold_beta, 0.0, 1.0)
+        _require_float("per_token", self.per_token, 0.0, 1.0)
 
     @property
     def l0_bound(self) -> float | None:

@@ -193,7 +193,8 @@ def dictionary_loss(
         k_aux: Dead latents used a token; half of d_in where None.
         encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to a
             batch that is passed densely.
-        progress: Share of the run behind, in [0, 1], for penalties that grow.
+        progress: Share of the run behind, in [0, 1], for what changes with it: penalties,
+            selections.
 
     Returns:
         The loss, and the pass it came from.
@@ -208,7 +209,7 @@ def dictionary_loss(
     scale, config = sae.scale, sae.config
     scaled = scale * x.to(sae.W_enc.dtype)
     if _is_sparse(sae, x):
-        pre = sae.pre_sparse(x, encoder_dtype)
+        pre = sae.pre_sparse(x, encoder_dtype, progress)
         z = fired = sae.sparsity.activate(pre, sae.training)
     else:
         pre = sae.pre_activations(x)

@@ -101,13 +101,16 @@ class Sae(nn.Module):
         """
         return self.sparsity(self.pre_activations(x), self.training)
 
-    def pre_sparse(self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None) -> Latents:
+    def pre_sparse(
+        self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None, progress: float = 1.0
+    ) -> Latents:
         """Pre-activations of the entries that fire or, in training, teach a threshold.
 
         Args:
             x: Residual vectors of real tokens; unit: activation. No gradient reaches them.
             dtype: Of the encoder's product; that of the weights where None. Where it is narrower,
                 pre-activations are rounded to it; all else stays in the type of the weights.
+            progress: Share of the fit behind, in [0, 1]; matters in training alone.
 
         Returns:
             Entries at no n d_sae of memory, differentiable with respect to the parameters; unit:
@@ -118,7 +121,7 @@ class Sae(nn.Module):
         """
         centred = (self.scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
         chunks = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
-        kept = self.sparsity.select(chunks, self.training)
+        kept = self.sparsity.select(chunks, self.training, progress)
         kept = kept.valued(kept.value.to(centred.dtype))
         if not torch.is_grad_enabled():
             return kept

@@ -51,12 +51,13 @@ class Relu(nn.Module):
         """
         return pre.relu()
 
-    def select(self, chunks: Chunks, training: bool) -> Latents:
+    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
         """The entries above 0.
 
         Args:
             chunks: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
+            progress: Share of the fit behind; makes no difference.
         """
         return above(chunks(), 0.0)
 

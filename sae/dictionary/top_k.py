@@ -47,12 +47,13 @@ class TopK(nn.Module):
         """
         return _kept(pre, self.select(_whole(pre), training))
 
-    def select(self, chunks: Chunks, training: bool) -> Latents:
+    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
         """The k largest of each token, those above 0.
 
         Args:
             chunks: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
+            progress: Share of the fit behind; makes no difference.
         """
         return largest(chunks(), self.k)
 
@@ -91,8 +92,14 @@ class BatchTopK(nn.Module):
     memory starts short and grows to `threshold_beta`, so that short runs are not held to what
     the untrained dictionary kept.
 
+    Selecting over a batch starves rare latents while all are untrained: frequent ones are fitted
+    first, take every place, and leave the rest little to learn from. So each token may have its own
+    k for the first part of a fit (`BatchTopKConfig.per_token`). Until a threshold is taught it is
+    as TopK outside of training too; one that is set, as in a dictionary continued, ends that part.
+
     Source:
-        Bussmann et al. 2024, arXiv:2412.06410, section 3. Differs from it: the growing memory.
+        Bussmann et al. 2024, arXiv:2412.06410, section 3. Differs from it: the growing memory, and
+        the first part where there is one.
     """
 
     threshold: Float64[Tensor, ""]
@@ -100,7 +107,7 @@ class BatchTopK(nn.Module):
 
     def __init__(self, config: BatchTopKConfig) -> None:
         super().__init__()
-        self.k, self.beta = config.k, config.threshold_beta
+        self.k, self.beta, self.per_token = config.k, config.threshold_beta, config.per_token
         self.register_buffer("threshold", torch.tensor(-1.0, dtype=torch.float64))
         self.register_buffer("n_updates", torch.tensor(0))
         self._guess: float | None = None
@@ -126,7 +133,7 @@ class BatchTopK(nn.Module):
         """
         return _kept(pre, self.select(_whole(pre), training))
 
-    def select(self, chunks: Chunks, training: bool) -> Latents:
+    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
         """The n k largest of the batch in training, those above the threshold after.
 
         Whatever exceeds a guess from the batch before is looked through first. Where that is too
@@ -135,10 +142,14 @@ class BatchTopK(nn.Module):
         Args:
             chunks: Pre-activations of real tokens.
             training: Select over the batch and update the threshold, instead of applying it.
+            progress: Share of the fit behind, in [0, 1].
 
         Raises:
             InputError: Not in training, and no batch has set the threshold.
         """
+        is_first_part = progress < self.per_token if training else self.per_token > 0
+        if is_first_part and self.threshold < 0:
+            return largest(chunks(), self.k)
         if not training:
             return above(chunks(), self._set_threshold())
         found = None if self._guess is None else above(chunks(), self._guess)

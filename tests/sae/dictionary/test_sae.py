@@ -118,8 +118,8 @@ def test_half_precision_activations_are_welcome():
 def test_it_introduces_itself():
     sae = Sae(SaeConfig(2, 8, BatchTopKConfig(k=1), prefixes=(4,)))
     assert repr(sae) == (
-        "Sae(d_in=2, d_sae=8, sparsity=batch_topk, k=1, threshold_beta=0.999, prefixes=(4,), "
-        "input_scale=1)"
+        "Sae(d_in=2, d_sae=8, sparsity=batch_topk, k=1, threshold_beta=0.999, per_token=0.0, "
+        "prefixes=(4,), input_scale=1)"
     )
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from sae.dictionary.config import BatchTopKConfig, TopKConfig
 from sae.dictionary.sparsity import BatchTopK, TopK
-from sae.errors import InputError
+from sae.errors import ConfigError, InputError
 
 PRE = torch.tensor([[4.0, 3.0], [1.0, -2.0]])
 
@@ -76,3 +78,34 @@ def test_batch_topk_keeps_the_largest_whatever_the_batch(seed, k, n):
     assert (z > 0).sum() == min(n * k, int((pre > 0).sum()))
     left = pre[(z == 0) & (pre > 0)]
     assert not len(left) or left.max() <= z[z > 0].min()
+
+
+def _first_part(pre, module, **how):
+    return module.select(lambda: iter((pre,)), **how).dense()
+
+
+def test_batch_topk_may_count_each_token_for_the_first_part_of_a_fit():
+    pre = torch.tensor([[4.0, 3.0, 2.0], [1.0, 0.5, 0.2]])
+    each, whole = torch.tensor([[4.0, 0, 0], [1.0, 0, 0]]), torch.tensor([[4.0, 3.0, 0], [0, 0, 0]])
+    module = BatchTopK(BatchTopKConfig(k=1, per_token=0.5))
+    assert torch.equal(_first_part(pre, module, training=True, progress=0.49), each)
+    assert module.threshold < 0
+    assert torch.equal(_first_part(pre, module, training=False), each), "evaluated on the way"
+    assert torch.equal(_first_part(pre, module, training=True, progress=0.5), whole)
+    assert float(module.threshold) == 3.0
+    assert torch.equal(_first_part(pre, module, training=False), torch.where(pre > 3, pre, 0.0))
+
+
+def test_a_threshold_that_is_set_ends_the_first_part():
+    pre = torch.tensor([[4.0, 3.0], [1.0, 0.5]])
+    module = BatchTopK(BatchTopKConfig(k=1, per_token=0.9))
+    _first_part(pre, module, training=True)
+    module = module.added(0)
+    found = _first_part(pre, module, training=True, progress=0.0)
+    assert torch.equal(found, torch.tensor([[4.0, 3.0], [0, 0]]))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_the_first_part_is_a_share_below_one(share):
+    with pytest.raises(ConfigError, match="per_token"):
+        BatchTopKConfig(k=1, per_token=share)
