@@ -8,6 +8,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from training.organism.muon import Muon
+
 __all__ = ["OptimiserConfig", "optimisers_of", "products", "rate_at"]
 
 
@@ -52,14 +54,9 @@ def optimisers_of(module: PreTrainedModel, config: OptimiserConfig) -> list[torc
         return [torch.optim.AdamW(module.parameters(), config.lr, (0.9, 0.95), weight_decay=0.0)]
     chosen = {id(p) for p in hidden}
     rest = [p for p in module.parameters() if id(p) not in chosen]
+    muon_dtype = torch.bfloat16 if _multiplies_bfloat16(hidden[0].device) else torch.float32
     return [
-        torch.optim.Muon(
-            hidden,
-            config.lr,
-            momentum=0.95,
-            weight_decay=config.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        Muon(hidden, config.lr, muon_dtype, weight_decay=config.weight_decay),
         torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=0.0),
     ]
 

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from training.organism.muon import Muon, orthogonalised
+
+SHAPES = [(8, 8), (8, 8), (6, 10), (10, 6)]
+
+
+def drawn(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in SHAPES]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 10), (1, 10, 6)])
+def test_singular_values_come_near_one_and_vectors_stay(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    turned = u.mT @ orthogonalised(matrices, torch.float32) @ v.mT
+    values = turned.diagonal(dim1=1, dim2=2)
+    is_large = s / s.amax(1, keepdim=True) > 0.05  # the smallest take more than five rounds
+    assert ((values[is_large] - 1).abs() < 0.35).all()
+    off = turned - torch.diag_embed(turned.diagonal(dim1=1, dim2=2))
+    assert off.abs().max() < 1e-4
+
+
+def test_in_bfloat16_it_is_the_optimiser_of_torch():
+    ours, theirs = ([torch.nn.Parameter(each) for each in drawn(0)] for _ in range(2))
+    one = Muon(ours, 0.02, torch.bfloat16, weight_decay=0.1)
+    other = torch.optim.Muon(theirs, 0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(5):
+        for params, optimiser in ((ours, one), (theirs, other)):
+            for param, grad in zip(params, drawn(step + 1), strict=True):
+                param.grad = grad
+            optimiser.step()
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, reference, atol=2e-3)  # a bfloat16 step has three digits
+
+
+def test_float32_differs_by_rounding_alone():
+    matrices = torch.randn(4, 16, 24, generator=torch.Generator().manual_seed(1))
+    exact = orthogonalised(matrices.double(), torch.float64)
+    assert torch.allclose(orthogonalised(matrices, torch.float32).double(), exact, atol=1e-4)
+
+
+def test_no_gradient_no_step():
+    param = torch.nn.Parameter(torch.ones(2, 2))
+    Muon([param], 0.1, torch.float32, weight_decay=0.5).step()
+    assert torch.equal(param, torch.ones(2, 2))
