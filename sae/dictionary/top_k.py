@@ -92,10 +92,10 @@ class BatchTopK(nn.Module):
     memory starts short and grows to `threshold_beta`, so that short runs are not held to what
     the untrained dictionary kept.
 
-    Selecting over a batch starves rare latents while all are untrained: frequent ones are fitted
-    first, take every place, and leave the rest little to learn from. So each token may have its own
-    k for the first part of a fit (`BatchTopKConfig.per_token`). Until a threshold is taught it is
-    as TopK outside of training too; one that is set, as in a dictionary continued, ends that part.
+    While latents are untrained the longest vectors take nearly all places, and these are sums of
+    many features, from which single ones are hard to learn. So each token may have its own k for
+    the first part of a fit (`BatchTopKConfig.per_token`). Until a threshold is taught it is as TopK
+    outside of training too; one that is set, as in a dictionary continued, ends that part.
 
     Source:
         Bussmann et al. 2024, arXiv:2412.06410, section 3. Differs from it: the growing memory, and
