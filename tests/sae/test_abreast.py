@@ -8,33 +8,32 @@ from functools import partial
 import pytest
 import torch
 
+from sae.abreast import SMALL_BYTES, Job, abreast, how, in_turn
 from sae.errors import ConfigError, InputError
-from training.organism.abreast import Job, abreast
-from training.organism.language_model import LmStep
 
 PROCESSES = [1, 2]
 
 
-def summed(name, given, tell):
+def summed(name, common, given, tell):
     """One more than the sum of what it is given, told in two steps."""
     for step in (1, 2):
-        tell(name, 2, LmStep(step, 10 * step, 0.5))
+        tell(name, 2, step)
     return 1 + sum(given.values())
 
 
-def threads(given, tell):
+def threads(common, given, tell):
     return torch.get_num_threads()
 
 
-def failing(given, tell):
+def failing(common, given, tell):
     raise ConfigError("k=9", "two latents", "choose less")
 
 
-def dying(given, tell):
+def dying(common, given, tell):
     os._exit(3)
 
 
-def lasting(given, tell):
+def lasting(common, given, tell):
     time.sleep(600)
 
 
@@ -46,7 +45,7 @@ def job(name, *needs):
 def test_a_job_is_given_what_it_needs_and_nothing_else(n):
     jobs = [job("a"), job("b"), job("c", "a"), job("d", "a", "b", "c")]
     heard = []
-    found = abreast(jobs, lambda name, n_steps, step: heard.append((name, step.step)), n)
+    found = abreast(jobs, lambda name, _, step: heard.append((name, step)), n_processes=n)
     assert found == {"a": 1, "b": 1, "c": 2, "d": 5}
     assert list(found) == ["a", "b", "c", "d"]
     assert sorted(heard) == [(name, step) for name in "abcd" for step in (1, 2)]
@@ -57,24 +56,24 @@ def test_a_job_is_given_what_it_needs_and_nothing_else(n):
 def test_every_job_has_one_thread(n):
     before = torch.get_num_threads()
     jobs = [Job(name, (), threads) for name in "ab"]
-    assert abreast(jobs, lambda *_: None, n) == {"a": 1, "b": 1}
+    assert abreast(jobs, lambda *_: None, n_processes=n) == {"a": 1, "b": 1}
     assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("n", PROCESSES)
 def test_what_a_job_raises_is_raised(n):
     with pytest.raises(ConfigError, match="asked: k=9; found: two latents; do: choose less"):
-        abreast([Job("a", (), failing), Job("b", (), threads)], lambda *_: None, n)
+        abreast([Job("a", (), failing), Job("b", (), threads)], lambda *_: None, n_processes=n)
 
 
 def test_a_failure_ends_the_others_at_once():
     before, start = set(multiprocessing.active_children()), time.monotonic()
     with pytest.raises(ConfigError):
-        abreast([Job("a", (), lasting), Job("b", (), failing)], lambda *_: None, 2)
+        abreast([Job("a", (), lasting), Job("b", (), failing)], lambda *_: None, n_processes=2)
     assert time.monotonic() - start < 120
     assert set(multiprocessing.active_children()) == before
 
 
 def test_a_process_that_ends_is_said():
-    with pytest.raises(InputError, match="a process that ended; do: call grow under"):
-        abreast([Job("a", (), dying), Job("b", (), threads)], lambda *_: None, 2)
+    with pytest.raises(InputError, match="a process that ended; do: start it under"):
+        abreast([Job("a", (), dying), Job("b", (), threads)], lambda *_: None, n_processes=2)
