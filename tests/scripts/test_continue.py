@@ -12,7 +12,7 @@ from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
 from scripts import _continuing, continue_dictionary, fit_dictionary
 from scripts._source import shared_source, with_shared_outliers
-from scripts._text import ReadConfig, read_text
+from scripts._text import ReadConfig, by_length, enough, read_text
 from training.track import read_rows
 
 HOOK = "blocks.1.hook_resid_post"
@@ -97,7 +97,7 @@ def test_all_see_the_same_tokens_whatever_they_find_an_outlier(models, corpus):
 
 def test_all_begin_with_the_same_latents_and_run(door, words, models, tmp_path, monkeypatch):
     jobs = []
-    monkeypatch.setattr(_continuing, "fit_into", lambda job: jobs.append(job) or {})
+    monkeypatch.setattr(_continuing, "fit_into", lambda job, _: jobs.append(job) or {})
     named = ["--models", models / "twin", models / "other", "--train.seed=5"]
     assert door(continue_dictionary, *words, *named, "--out", tmp_path / "c")[0] == 0
     one, other = (
@@ -208,13 +208,13 @@ def test_a_run_reads_no_more_text_than_it_fits_on(models, corpus):
         return int((~part.table["is_special"]).sum())
 
     n_all = n_counted(text)
-    some = _continuing.enough(text, n_all // 2)
+    some = enough(text, n_all // 2)
     longest = max(map(len, text.ids))
     assert n_all // 2 <= n_counted(some) <= 1.02 * n_all / 2 + 3 * longest
     assert len(some.ids) < len(text.ids)
     assert some.documents[0] == text.documents[0]
     for n_tokens in (n_all, 10 * n_all):
-        assert _continuing.enough(text, n_tokens).documents == text.documents
+        assert enough(text, n_tokens).documents == text.documents
 
 
 def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
@@ -230,7 +230,7 @@ def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
 
 def test_the_shortest_documents_come_first_with_their_own_labels(models, corpus):
     text = read_text(load_model(models / "base"), [corpus], None, ReadConfig(), ["fit"])
-    found = _continuing.by_length(text)
+    found = by_length(text)
     lengths = [len(ids) for ids in found.ids]
     assert lengths == sorted(lengths)
     assert sorted(found.documents) == sorted(text.documents)
