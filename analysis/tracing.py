@@ -6,6 +6,7 @@ set side by side in `comparing.py`, and `trace_folder.py` writes it all down.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from analysis.subjects import Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read, sanity_check
+from sae.abreast import Job, how
 from sae.change import Change, Ruler
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
@@ -28,8 +30,10 @@ from sae.stream.tokens import TokenizedText
 
 __all__ = ["Study", "Tell", "TraceConfig", "study"]
 
-Tell = Callable[[str], None]
-"""Called with the name of each part of the work before it begins."""
+Tell = Callable[..., None]
+"""Called with the name of each part of the work before it begins, and within a part once more with
+the name and a note."""
+MODELS = "models"
 NEUTRAL_DOCUMENTS = 128
 
 
@@ -124,10 +128,11 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     carriers = find_carriers(bench, firing, config.observer)
     confirmed = bool(carriers.personas["confirmed"].any())
     found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
-    looker = _Looker(config, bench, (dictionary, continued), tell)
-    nulls = null_side(looker.checkpoints(config.null))
-    held_back = null_side(looker.checkpoints(config.held_back))
-    seen = {each.name: looker.model(each.name, each.path) for each in config.tuned}
+    tell(MODELS)
+    looker = _Looker(config.continued, bench, (dictionary, continued))
+    laid, changes = _looked_at(config, looker, tell)
+    nulls, held_back = (null_side(laid[name]) for name in ("null", "held_back"))
+    seen = {each.name: each for each in laid["tuned"]}
     tell("fates")
     span = found.get("latents")
     verdicts = {
@@ -151,7 +156,7 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         verdicts,
         nulls,
         held_back,
-        looker.changes,
+        changes,
         controls,
     )
 
@@ -171,36 +176,49 @@ def neutral_text(text: TokenizedText) -> TokenizedText:
 
 
 class _Looker:
-    """Lays models on the bench one after the other, and remembers how far each moved."""
+    """Lays models on the bench; what it takes for that is the same for all of them."""
 
-    def __init__(
-        self, config: TraceConfig, bench: Bench, reference: tuple[Sae, Firing], tell: Tell
-    ) -> None:
-        self.config, self.bench, self.reference, self.tell = config, bench, reference, tell
+    def __init__(self, continued: Path, bench: Bench, reference: tuple[Sae, Firing]) -> None:
+        self.continued, self.bench, self.reference = continued, bench, reference
         self.ruler = Ruler(bench.base, neutral_text(bench.text), bench.hook)
-        self.changes: dict[str, Change] = {}
 
-    def model(self, name: str, path: str) -> Seen:
-        """One model, and how far its checkpoints moved."""
-        self.tell(name)
-        for checkpoint, folder in Subject(name, path).checkpoints().items():
-            self.changes[checkpoint] = self._change(folder)
-        return self._look(name, path)
+    def __call__(
+        self, name: str, path: str, along: Mapping[str, str]
+    ) -> tuple[Seen, dict[str, Change]]:
+        """One model, and how far it and the checkpoints `along` its way moved."""
+        changes = {each: self.ruler.measure(load_model(at)) for each, at in along.items()}
+        change = self.ruler.measure(load_model(path))
+        seen = look(self.bench, self.reference, name, path, self.continued / name, change)
+        return seen, {**changes, name: change}
 
-    def checkpoints(self, null: Subject | None) -> Sequence[Seen]:
-        """The checkpoints of a null on which a dictionary was continued."""
-        paths = null.checkpoints() if null else {}
-        seen = []
-        for name, path in paths.items():
-            if (self.config.continued / name).is_dir():
-                self.tell(name)
-                seen.append(self._look(name, path))
-        return seen
 
-    def _look(self, name: str, path: str) -> Seen:
-        self.changes[name] = self._change(path)
-        folder = self.config.continued / name
-        return look(self.bench, self.reference, name, path, folder, self.changes[name])
+def _looked_at(
+    config: TraceConfig, looker: _Looker, tell: Tell
+) -> tuple[dict[str, list[Seen]], dict[str, Change]]:
+    """Every model on the bench, by its part, and how far all moved; small ones side by side.
 
-    def _change(self, path: str) -> Change:
-        return self.ruler.measure(load_model(path))
+    Of a null its checkpoints are laid, where a dictionary was continued on them.
+    """
+    parts: dict[str, list[tuple[str, str, Mapping[str, str]]]] = {
+        "null": _rungs(config.null, config.continued),
+        "held_back": _rungs(config.held_back, config.continued),
+        "tuned": [(each.name, each.path, each.checkpoints()) for each in config.tuned],
+    }
+    work = {f"{part} {each[0]}": partial(_look_at, *each) for part in parts for each in parts[part]}
+    jobs = [Job(name, (), each) for name, each in work.items()]
+    found = how(looker.bench.base.module)(jobs, tell, looker)
+    changes = {name: each for _, moved in found.values() for name, each in moved.items()}
+    laid = {part: [found[f"{part} {name}"][0] for name, *_ in each] for part, each in parts.items()}
+    return laid, changes
+
+
+def _rungs(null: Subject | None, continued: Path) -> list[tuple[str, str, Mapping[str, str]]]:
+    paths = null.checkpoints() if null else {}
+    return [(name, path, {}) for name, path in paths.items() if (continued / name).is_dir()]
+
+
+def _look_at(
+    name: str, path: str, along: Mapping[str, str], looker: _Looker, _: object, tell: Tell
+) -> tuple[Seen, dict[str, Change]]:
+    tell(MODELS, name)
+    return looker(name, path, along)

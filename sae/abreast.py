@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from itertools import count
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import parent_process
@@ -176,13 +176,13 @@ def _result(future: "Future[Path]") -> Any:
 
 
 _news: Any = None
-_common: Callable[[], Any]
+_folder: Path
 
 
 def _settle(news: Any, folder: Path, command: list[str]) -> None:
     """Prepares a process, ended by the first process alone, and with it."""
-    global _news, _common
-    _news, _common = news, partial(pick_up, folder / "common")
+    global _news, _folder
+    _news, _folder = news, folder
     sys.orig_argv = command  # what provenance names
     transformers.utils.logging.disable_progress_bar()  # the first process shows how far they are
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -200,12 +200,10 @@ def _do(job: Job, given: Mapping[str, Any], path: Path) -> Path:
         _news.put(news)
 
     with _one_thread():
-        lay_down(job.work(_picked_up(), given, tell), path)
+        lay_down(job.work(_common(), given, tell), path)
     return path
 
 
-def _picked_up() -> Any:
-    global _common
-    common = _common()
-    _common = lambda: common  # once a process
-    return common
+@cache
+def _common() -> Any:
+    return pick_up(_folder / "common")

@@ -5,8 +5,11 @@ import os
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
+from torch import nn
 
 from sae.abreast import SMALL_BYTES, Job, abreast, how, in_turn
 from sae.errors import ConfigError, InputError
@@ -22,7 +25,18 @@ def summed(name, common, given, tell):
 
 
 def threads(common, given, tell):
-    return torch.get_num_threads()
+    return max([torch.get_num_threads(), *(each["num_threads"] for each in threadpool_info())])
+
+
+def counted(common, given, tell):
+    """Where `common` lies and what is in it, after adding one to it."""
+    common += 1
+    return id(common), common.sum()
+
+
+def product(common, given, tell):
+    x = torch.randn(500, 500, generator=torch.Generator().manual_seed(0))
+    return np.linalg.svd(x.numpy() @ x.numpy(), compute_uv=False), (x @ x).sum().item()
 
 
 def failing(common, given, tell):
@@ -77,3 +91,35 @@ def test_a_failure_ends_the_others_at_once():
 def test_a_process_that_ends_is_said():
     with pytest.raises(InputError, match="a process that ended; do: start it under"):
         abreast([Job("a", (), dying), Job("b", (), threads)], lambda *_: None, n_processes=2)
+
+
+def test_results_do_not_depend_on_how_many_processes_there_are():
+    jobs = [Job(name, (), product) for name in "abc"]
+    alone, beside = (abreast(jobs, lambda *_: None, n_processes=n) for n in (1, 3))
+    for name in "abc":
+        assert np.array_equal(alone[name][0], beside[name][0])
+        assert alone[name][1] == beside[name][1]
+
+
+def test_each_process_has_what_is_common_once_and_to_itself():
+    common = np.zeros(1000)
+    jobs = [Job(str(i), (), counted) for i in range(6)]
+    found = abreast(jobs, lambda *_: None, common, 2)
+    assert not common.any()
+    assert sum(total == 1000 for _, total in found.values()) in (1, 2)
+    assert max(total for _, total in found.values()) >= 3000
+
+
+def test_no_more_processes_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr("sae.abreast.ROOM_BYTES", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    jobs = [Job(str(i), (), counted) for i in range(2)]
+    found = abreast(jobs, lambda *_: None, np.zeros(1000))
+    assert sorted(total for _, total in found.values()) == [1000, 2000]
+
+
+def test_small_models_on_the_cpu_go_side_by_side():
+    assert how(nn.Linear(100, 100)) is abreast
+    assert how(nn.Linear(SMALL_BYTES // 4, 1, bias=False, device="meta")) is in_turn
+    with torch.device("meta"):
+        assert how(nn.Linear(10, 10)) is in_turn
