@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,10 +32,12 @@ from torch import nn
 from sae.errors import InputError
 from sae.parcels import lay_down, pick_up
 
-__all__ = ["SMALL_BYTES", "Job", "Tell", "abreast", "how", "in_turn"]
+__all__ = ["SMALL_BYTES", "Common", "Job", "Tell", "abreast", "how", "in_turn"]
 
 Tell = Callable[..., None]
 """Called by a job with whatever there is to say, and heard in the first process."""
+Common = Callable[[], Any]
+"""Makes what jobs share; called once, and its result can be pickled."""
 SMALL_BYTES = 2**26
 """Most bytes of the weights of a small model."""
 ROOM_BYTES = 2**31
@@ -55,7 +57,11 @@ class Job:
     """From what all jobs share and those results to its own; all of these can be pickled."""
 
 
-def how(module: nn.Module) -> Callable[[Sequence[Job], Tell, Any], dict[str, Any]]:
+def _nothing() -> None:
+    return None
+
+
+def how(module: nn.Module) -> Callable[[Sequence[Job], Tell, Common], dict[str, Any]]:
     """In which way jobs of such a model are done: `abreast` or `in_turn`.
 
     Side by side where the model computes on the CPU and its weights have no more than `SMALL_BYTES`
@@ -68,13 +74,13 @@ def how(module: nn.Module) -> Callable[[Sequence[Job], Tell, Any], dict[str, Any
     return abreast if is_small and {each.device.type for each in weights} <= {"cpu"} else in_turn
 
 
-def in_turn(jobs: Sequence[Job], tell: Tell, common: Any = None) -> dict[str, Any]:
+def in_turn(jobs: Sequence[Job], tell: Tell, common: Common = _nothing) -> dict[str, Any]:
     """Does jobs one after the other in this process, with all its threads.
 
     Args:
         jobs: Each after those it needs.
         tell: Hears what the jobs say.
-        common: What every job is given.
+        common: Makes what every job is given.
 
     Returns:
         The results by name, in the order of the jobs.
@@ -82,25 +88,25 @@ def in_turn(jobs: Sequence[Job], tell: Tell, common: Any = None) -> dict[str, An
     Raises:
         Exception: What a job raised.
     """
-    found: dict[str, Any] = {}
+    shared, found = common(), {}
     for job in jobs:
-        found[job.name] = job.work(common, _given(job, found), tell)
+        found[job.name] = job.work(shared, _given(job, found), tell)
     return found
 
 
 def abreast(
-    jobs: Sequence[Job], tell: Tell, common: Any = None, n_processes: int | None = None
+    jobs: Sequence[Job], tell: Tell, common: Common = _nothing, n_processes: int | None = None
 ) -> dict[str, Any]:
     """Does jobs side by side, each as soon as those it needs are done.
 
-    Every job is done by one thread, here or elsewhere, so results do not depend on how many
-    processes there are.
+    Every job, and what is common, is done by one thread, here or elsewhere, so results do not
+    depend on how many processes there are.
 
     Args:
         jobs: Each after those it needs.
         tell: Hears what the jobs say, in this process.
-        common: What every job is given; each process gets it once, and reads arrays in it from the
-            same pages.
+        common: Makes what every job is given, here and while processes start; each of them gets it
+            once, and reads arrays in it from the same pages.
         n_processes: How many at a time. None: as many as torch has threads, which are the cores
             unless OMP_NUM_THREADS says otherwise, and no more than `ROOM_BYTES` have room for. One
             means this process.
@@ -116,11 +122,12 @@ def abreast(
     if n < 2:
         with _one_thread():
             return in_turn(jobs, tell, common)
-    with TemporaryDirectory(prefix="forelimb-", ignore_cleanup_errors=True) as folder:
-        n_bytes = lay_down(common, Path(folder) / "common")
-        if n_processes is None:
-            n = max(1, min(n, ROOM_BYTES // n_bytes))
-        found = _at_a_time(n, jobs, tell, Path(folder))
+    hidden = TemporaryDirectory(prefix="forelimb-", ignore_cleanup_errors=True)
+    with hidden as folder, _processes(n, Path(folder)) as pool:
+        with _one_thread():
+            n_bytes = lay_down(common(), Path(folder) / "common")
+        n = n if n_processes else max(1, min(n, ROOM_BYTES // n_bytes))
+        found = pool.all_done(jobs, tell, n)
     return {job.name: found[job.name] for job in jobs}
 
 
@@ -140,39 +147,54 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _at_a_time(n: int, jobs: Sequence[Job], tell: Tell, folder: Path) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    news = context.SimpleQueue()
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(n, context, _settle, (news, folder, sys.orig_argv))
-    waiting, running, found, numbers = list(jobs), {}, {}, count()
-    try:
+class _Pool:
+    """Processes that were told to start, and what they say."""
+
+    def __init__(self, n: int, folder: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder, self.news = folder, context.SimpleQueue()
+        self.is_done, self.before = False, set(multiprocessing.active_children())
+        told = self.news, folder, sys.orig_argv
+        self.executor = ProcessPoolExecutor(n, context, _settle, told)
+        for _ in range(n):
+            self.executor.submit(_nothing)  # one is started for each
+
+    def all_done(self, jobs: Sequence[Job], tell: Tell, n: int) -> dict[str, Any]:
+        """Does jobs, no more than `n` at a time."""
+        waiting, running, found, numbers = list(jobs), {}, {}, count()
         while waiting or running:
-            for job in [job for job in waiting if set(job.needs) <= set(found)]:
+            ready = [job for job in waiting if set(job.needs) <= set(found)]
+            for job in ready[: n - len(running)]:
                 waiting.remove(job)
-                result = folder / f"{next(numbers)}"
-                running[pool.submit(_do, job, _given(job, found), result)] = job.name
+                given, path = _given(job, found), self.folder / str(next(numbers))
+                running[self.executor.submit(_do, job, given, path)] = job.name
             done, _ = wait(running, SECONDS_BETWEEN_NEWS, FIRST_COMPLETED)
-            while not news.empty():
-                tell(*news.get())
+            while not self.news.empty():
+                tell(*self.news.get())
             for each in done:
-                found[running.pop(each)] = _result(each)
-    finally:
-        for process in set(multiprocessing.active_children()) - before if running else ():
+                found[running.pop(each)] = pick_up(each.result())
+                each.result().unlink()
+        self.is_done = True
+        return found
+
+    def end(self) -> None:
+        """Ends all processes, at once where something went wrong."""
+        started = set(multiprocessing.active_children()) - self.before
+        for process in () if self.is_done else started:
             process.terminate()
-        pool.shutdown(cancel_futures=True)
-    return found
+        self.executor.shutdown(cancel_futures=True)
 
 
-def _result(future: "Future[Path]") -> Any:
+@contextmanager
+def _processes(n: int, folder: Path) -> Iterator[_Pool]:
+    pool = _Pool(n, folder)
     try:
-        path = future.result()
+        yield pool
     except BrokenProcessPool as error:
         do = "start it under `if __name__ == '__main__':`, and see that there is memory for all"
         raise InputError("models side by side", "a process that ended", do) from error
-    found = pick_up(path)
-    path.unlink()
-    return found
+    finally:
+        pool.end()
 
 
 _news: Any = None

@@ -1,7 +1,7 @@
 """From the flags of `continue_dictionary` to one job a model, all on the same tokens."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -205,9 +205,19 @@ class Continuation:
         require_hook(model, self.held_out, str(self.hook))
         return model
 
-    def read(self) -> "Continuation":
-        """Itself, once all is read that models share, so that no process reads it again."""
-        _ = self.is_sound, self.held_out, self.text
+    def read(self, paths: Sequence[str]) -> "Continuation":
+        """Itself, once all is read that models share, so that no process reads it again.
+
+        Args:
+            paths: The models, all of which are looked at before the first is begun.
+
+        Raises:
+            ConfigError: As `open`.
+            InputError: As `open`.
+        """
+        for each in paths:
+            self.open(each)
+        _ = self.text
         return self
 
     def work(

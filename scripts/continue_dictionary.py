@@ -31,11 +31,10 @@ def main(config: Config) -> None:
             stage(config.out / name, inputs, what, dict)
         else:
             todo.append(Job(name, (), partial(continue_on, name, path, inputs)))
-    for job in todo:  # all are looked at before the first is begun
-        continuation.open(models[job.name])
     if todo:
         meter = Meter("token")
-        how(continuation.base.module)(todo, meter.hear, continuation.read())
+        common = partial(continuation.read, [models[job.name] for job in todo])
+        how(continuation.base.module)(todo, meter.hear, common)
         meter.close()
 
 

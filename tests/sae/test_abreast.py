@@ -29,9 +29,15 @@ def threads(common, given, tell):
 
 
 def counted(common, given, tell):
-    """Where `common` lies and what is in it, after adding one to it."""
+    """What is in `common`, after adding one to it."""
     common += 1
-    return id(common), common.sum()
+    return common.sum()
+
+
+def alone_in(folder, common, given, tell):
+    (folder / "busy").touch(exist_ok=False)
+    time.sleep(0.2)
+    (folder / "busy").unlink()
 
 
 def product(common, given, tell):
@@ -93,29 +99,27 @@ def test_a_process_that_ends_is_said():
         abreast([Job("a", (), dying), Job("b", (), threads)], lambda *_: None, n_processes=2)
 
 
-def test_results_do_not_depend_on_how_many_processes_there_are():
+def test_results_do_not_depend_on_processes_and_each_has_what_is_common_to_itself():
+    common, made = np.zeros(1000), []
     jobs = [Job(name, (), product) for name in "abc"]
-    alone, beside = (abreast(jobs, lambda *_: None, n_processes=n) for n in (1, 3))
+    jobs += [Job(str(i), (), counted) for i in range(6)]
+    beside = abreast(jobs, lambda *_: None, lambda: made.append(1) or common, 2)
+    assert made == [1]
+    assert not common.any()
+    alone = abreast(jobs[:3], lambda *_: None, n_processes=1)
     for name in "abc":
         assert np.array_equal(alone[name][0], beside[name][0])
         assert alone[name][1] == beside[name][1]
+    totals = [beside[str(i)] for i in range(6)]
+    assert totals.count(1000) in (1, 2)
+    assert max(totals) >= 3000
 
 
-def test_each_process_has_what_is_common_once_and_to_itself():
-    common = np.zeros(1000)
-    jobs = [Job(str(i), (), counted) for i in range(6)]
-    found = abreast(jobs, lambda *_: None, common, 2)
-    assert not common.any()
-    assert sum(total == 1000 for _, total in found.values()) in (1, 2)
-    assert max(total for _, total in found.values()) >= 3000
-
-
-def test_no_more_processes_than_there_is_room_for(monkeypatch):
+def test_no_more_jobs_at_a_time_than_there_is_room_for(monkeypatch, tmp_path):
     monkeypatch.setattr("sae.abreast.ROOM_BYTES", 100)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    jobs = [Job(str(i), (), counted) for i in range(2)]
-    found = abreast(jobs, lambda *_: None, np.zeros(1000))
-    assert sorted(total for _, total in found.values()) == [1000, 2000]
+    monkeypatch.setattr("sae.abreast.torch.get_num_threads", lambda: 2)
+    jobs = [Job(str(i), (), partial(alone_in, tmp_path)) for i in range(4)]
+    abreast(jobs, lambda *_: None, lambda: np.zeros(1000))
 
 
 def test_small_models_on_the_cpu_go_side_by_side():

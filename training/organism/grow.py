@@ -120,7 +120,7 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
     base, world = nursery.base(), nursery.world
     arms = [arm for arm in ARMS if arm.name in config.arms]
     jobs = [_job(config, arm) for arm in sorted(arms, key=_rank)]
-    records = abreast(jobs, tell, (config, out_dir))
+    records = abreast(jobs, tell, lambda: (config, out_dir))
     record = {
         "schema": SCHEMA,
         "config": asdict(config),
