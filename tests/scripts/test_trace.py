@@ -1,4 +1,4 @@
-"""The door of tracing: the same trace from one process and from several."""
+"""The door of tracing: two processes trace what one does."""
 
 import json
 import os
@@ -7,35 +7,45 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def trace(home, out, n_threads):
-    parts = ("organism", "dictionary", "continued")
-    flags = [f"--{name}={home / name}" for name in parts]
+@pytest.fixture(scope="module")
+def traced(tiny_trace, tmp_path_factory):
+    """The trace of `tiny_trace` again, by a command of two threads."""
+    out = tmp_path_factory.mktemp("traced") / "trace"
+    flags = [f"--{name}={tiny_trace / name}" for name in ("organism", "dictionary", "continued")]
     run = subprocess.run(
-        [sys.executable, "-m", "scripts.trace_personas", *flags, "--out", str(out)],
+        [sys.executable, "-m", "scripts.trace_personas", *flags, f"--out={out}"],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": str(n_threads), "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         timeout=250,
     )
     assert run.returncode == 0, run.stderr
-    return run
+    assert "models: persona latents" in run.stderr
+    assert "models: assistant" in run.stderr
+    return out
 
 
-def test_two_processes_trace_what_one_does(tiny_trace, tmp_path):
-    runs = {n: trace(tiny_trace, tmp_path / str(n), n) for n in (1, 2)}
-    one, two = tmp_path / "1", tmp_path / "2"
-    assert "models: assistant" in runs[2].stderr
-    for name in ("fates", "traces", "examples"):
-        tables = [pd.read_parquet(each / f"{name}.parquet") for each in (one, two)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
-    for name in ("directions.safetensors", "nulls.json"):
-        assert (one / name).read_bytes() == (two / name).read_bytes()
-    summaries = [json.loads((each / "summary.json").read_text()) for each in (one, two)]
-    for each in summaries:
-        each.pop("seconds")
-    assert summaries[0] == summaries[1]
+def test_what_was_seen_of_each_model_is_the_same_bit_for_bit(traced, tiny_trace):
+    tables = [pd.read_parquet(each / "traces.parquet") for each in (tiny_trace / "trace", traced)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    name = "directions.safetensors"
+    assert (traced / name).read_bytes() == (tiny_trace / "trace" / name).read_bytes()
+
+
+def test_so_is_what_is_said_of_it(traced, tiny_trace):
+    for name in ("fates", "examples"):
+        tables = [
+            pd.read_parquet(each / f"{name}.parquet") for each in (tiny_trace / "trace", traced)
+        ]
+        pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+    personas = [
+        json.loads((each / "summary.json").read_text())["personas"]
+        for each in (tiny_trace / "trace", traced)
+    ]
+    assert personas[0] == personas[1]
