@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 
-from analysis.bench import CHUNK, residuals
+from analysis.bench import residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
 from analysis.intervals import Interval
-from analysis.reuse import fidelity, reuse_index
+from analysis.reuse import reuse_index
 from analysis.span import SpanShare
 from analysis.subjects import Subject
-from analysis.traces import reconstructed
 from analysis.tracing import Study
 from sae.errors import InputError
 from sae.stream.model import load_model
@@ -73,18 +71,9 @@ def compare(study: Study) -> Comparison:
         for span in study.spans
         if texts
     }
-    fidelities = {
-        name: _fidelity(study, one.x)
-        for name, one in {**study.seen, **study.nulls.seen, **study.held_back.seen}.items()
-    }
+    everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
+    fidelities = {name: one.fidelity for name, one in everyone.items()}
     return Comparison(texts, shares, _pairs(study, texts), _reuse(study, texts), fidelities)
-
-
-def _fidelity(study: Study, x: Float[np.ndarray, "n d_in"]) -> Interval:
-    dictionary, _ = study.dictionary
-    parts = torch.from_numpy(x).split(CHUNK)
-    x_hat = torch.cat([reconstructed(dictionary, part) for part in parts])
-    return fidelity(torch.from_numpy(x), x_hat, study.bench.blocks, study.bench.weights)
 
 
 def _pairs(study: Study, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:

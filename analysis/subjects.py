@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 
-from analysis.bench import Bench, residuals, through
+from analysis.bench import CHUNK, Bench, residuals, through
 from analysis.coordinates import Coordinates, measure
-from analysis.traces import Firing, trace
+from analysis.intervals import Interval
+from analysis.reuse import fidelity
+from analysis.traces import Firing, reconstructed, trace
 from sae import read
 from sae.change import Change
 from sae.dictionary.sae import Sae
@@ -47,6 +50,8 @@ class Seen:
     """Its residual vectors."""
     firing: Firing
     """Its latents, in the dictionary continued on it."""
+    fidelity: Interval
+    """FVU of the base dictionary on its residual vectors."""
     coordinates: Coordinates
     """Of every latent inherited from the base dictionary."""
     traces: pd.DataFrame
@@ -79,7 +84,14 @@ def look(
     after = through(bench, continued, x)
     n_inherited = dictionary.config.d_sae
     found = measure(before, after, bench.blocks, n_inherited, bench.weights)
-    return Seen(name, change, x, after, found, trace(before, after, bench.tokens, name))
+    traces = trace(before, after, bench.tokens, name)
+    return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, traces)
+
+
+def _fidelity(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Interval:
+    parts = torch.from_numpy(x).split(CHUNK)
+    x_hat = torch.cat([reconstructed(dictionary, part) for part in parts])
+    return fidelity(torch.from_numpy(x), x_hat, bench.blocks, bench.weights)
 
 
 def _continued(folder: Path, dictionary: Sae) -> Sae:

@@ -6,6 +6,7 @@ set side by side in `comparing.py`, and `trace_folder.py` writes it all down.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,18 +19,21 @@ from analysis.subjects import Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read, sanity_check
+from sae.abreast import Job, how
 from sae.change import Change, Ruler
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats.subject import require_one_model
 from sae.stream.activations import HookPoint
-from sae.stream.model import load_model
+from sae.stream.model import LanguageModel, load_model
 from sae.stream.tokens import TokenizedText
 
 __all__ = ["Study", "Tell", "TraceConfig", "study"]
 
-Tell = Callable[[str], None]
-"""Called with the name of each part of the work before it begins."""
+Tell = Callable[..., None]
+"""Called with the name of each part of the work before it begins, and within a part once more with
+the name and a note."""
+MODELS = "models"
 NEUTRAL_DOCUMENTS = 128
 
 
@@ -115,20 +119,14 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     own = [(each, open_control(each, (dictionary, meta), reference)) for each in config.controls]
     base = load_model(config.base)
     tell("base model")
-    bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
-    if meta.get("source"):  # of another library: is it read as it was meant?
-        sanity_check(dictionary, torch.from_numpy(bench.x), meta)
-    firing = through(bench, dictionary, bench.x)
-    continued = through(bench, reference, bench.x)
-    tell("persona latents")
-    carriers = find_carriers(bench, firing, config.observer)
+    side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), reference))
+    carriers, laid, changes = _looked_at(config, base, side, tell)
+    bench, firing, continued = side().bench, side().firing, side().continued
+    nulls, held_back = (null_side(laid[name]) for name in ("null", "held_back"))
+    seen = {each.name: each for each in laid["tuned"]}
+    tell("fates")
     confirmed = bool(carriers.personas["confirmed"].any())
     found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
-    looker = _Looker(config, bench, (dictionary, continued), tell)
-    nulls = null_side(looker.checkpoints(config.null))
-    held_back = null_side(looker.checkpoints(config.held_back))
-    seen = {each.name: looker.model(each.name, each.path) for each in config.tuned}
-    tell("fates")
     span = found.get("latents")
     verdicts = {
         name: judge(one, nulls, held_back, carriers.personas, span) for name, one in seen.items()
@@ -151,7 +149,7 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         verdicts,
         nulls,
         held_back,
-        looker.changes,
+        changes,
         controls,
     )
 
@@ -170,37 +168,77 @@ def neutral_text(text: TokenizedText) -> TokenizedText:
     return text.select(keep)
 
 
-class _Looker:
-    """Lays models on the bench one after the other, and remembers how far each moved."""
+class _BaseSide:
+    """The base model's side of the bench, which is the same for every model laid there."""
 
     def __init__(
-        self, config: TraceConfig, bench: Bench, reference: tuple[Sae, Firing], tell: Tell
+        self,
+        config: TraceConfig,
+        read_by: tuple[LanguageModel, TokenizedText],
+        base: tuple[Sae, Mapping[str, object]],
+        reference: Sae,
     ) -> None:
-        self.config, self.bench, self.reference, self.tell = config, bench, reference, tell
-        self.ruler = Ruler(bench.base, neutral_text(bench.text), bench.hook)
-        self.changes: dict[str, Change] = {}
+        self.config, (self.dictionary, meta) = config, base
+        model, text = read_by
+        self.bench = lay_bench(model, HookPoint.parse(str(meta["hook"])), text, config.seed)
+        if meta.get("source"):  # of another library: is it read as it was meant?
+            sanity_check(self.dictionary, torch.from_numpy(self.bench.x), meta)
+        self.firing = through(self.bench, self.dictionary, self.bench.x)
+        self.continued = through(self.bench, reference, self.bench.x)
+        self.ruler = Ruler(model, neutral_text(text), self.bench.hook)
 
-    def model(self, name: str, path: str) -> Seen:
-        """One model, and how far its checkpoints moved."""
-        self.tell(name)
-        for checkpoint, folder in Subject(name, path).checkpoints().items():
-            self.changes[checkpoint] = self._change(folder)
-        return self._look(name, path)
+    def carriers(self) -> Carriers:
+        """Persona latents of the base dictionary."""
+        return find_carriers(self.bench, self.firing, self.config.observer)
 
-    def checkpoints(self, null: Subject | None) -> Sequence[Seen]:
-        """The checkpoints of a null on which a dictionary was continued."""
-        paths = null.checkpoints() if null else {}
-        seen = []
-        for name, path in paths.items():
-            if (self.config.continued / name).is_dir():
-                self.tell(name)
-                seen.append(self._look(name, path))
-        return seen
+    def look(
+        self, name: str, path: str, along: Mapping[str, str]
+    ) -> tuple[Seen, dict[str, Change]]:
+        """One model, and how far it and the checkpoints `along` its way moved."""
+        changes = {each: self.ruler.measure(load_model(at)) for each, at in along.items()}
+        changes[name] = self.ruler.measure(load_model(path))
+        before, folder = (self.dictionary, self.continued), self.config.continued / name
+        return look(self.bench, before, name, path, folder, changes[name]), changes
 
-    def _look(self, name: str, path: str) -> Seen:
-        self.changes[name] = self._change(path)
-        folder = self.config.continued / name
-        return look(self.bench, self.reference, name, path, folder, self.changes[name])
 
-    def _change(self, path: str) -> Change:
-        return self.ruler.measure(load_model(path))
+_Laid = tuple[str, str, Mapping[str, str]]
+"""Name and path of a model, and the checkpoints along its way whose change is measured too."""
+
+
+def _looked_at(
+    config: TraceConfig, base: LanguageModel, side: Callable[[], _BaseSide], tell: Tell
+) -> tuple[Carriers, dict[str, list[Seen]], dict[str, Change]]:
+    """Persona latents, every model by its part, and how far all moved; small ones side by side."""
+    parts: dict[str, list[_Laid]] = {
+        "null": _rungs(config.null, config.continued),
+        "held_back": _rungs(config.held_back, config.continued),
+        "tuned": [(each.name, each.path, each.checkpoints()) for each in config.tuned],
+    }
+    jobs = [Job("personas", (), _find)]
+    for part, models in parts.items():
+        jobs += [Job(f"{part} {each[0]}", (), partial(_look, *each)) for each in models]
+    found = how(base.module)(jobs, tell, side)
+    carriers = found.pop("personas")
+    changes = {name: each for _, moved in found.values() for name, each in moved.items()}
+    laid = {
+        part: [found[f"{part} {name}"][0] for name, *_ in models] for part, models in parts.items()
+    }
+    return carriers, laid, changes
+
+
+def _rungs(null: Subject | None, continued: Path) -> list[_Laid]:
+    """The checkpoints of a null on which a dictionary was continued."""
+    paths = null.checkpoints() if null else {}
+    return [(name, path, {}) for name, path in paths.items() if (continued / name).is_dir()]
+
+
+def _find(side: _BaseSide, _: object, tell: Tell) -> Carriers:
+    tell(MODELS, "persona latents")
+    return side.carriers()
+
+
+def _look(
+    name: str, path: str, along: Mapping[str, str], side: _BaseSide, _: object, tell: Tell
+) -> tuple[Seen, dict[str, Change]]:
+    tell(MODELS, name)
+    return side.look(name, path, along)

@@ -1,18 +1,18 @@
 """From the flags of `continue_dictionary` to one job a model, all on the same tokens."""
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import sae
 from sae import sanity_check
+from sae.abreast import Tell
 from sae.dictionary.config import SaeConfig
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
@@ -26,9 +26,12 @@ from sae.stream.tokens import TokenizedText
 from scripts._fit import MARKS, Job, RunConfig, TrackConfig, fit_into, judge, metrics
 from scripts._recipe import TrainChanges, continued_train
 from scripts._source import shared_source, with_shared_outliers
-from scripts._stage import fingerprint, require_own
+from scripts._stage import fingerprint, prepared_stage, require_own
 from scripts._text import (
     ReadConfig,
+    by_length,
+    enough,
+    evenly,
     open_model,
     read_text,
     require_hook,
@@ -39,11 +42,8 @@ from scripts._text import (
 from training.config import TrainConfig
 from training.continuation import continued
 
-__all__ = ["Config", "Continuation", "TrainOf", "by_length", "enough"]
-
-SPARE = 1.02
-"""Share of the tokens asked for that is read: outliers of the base are left out later."""
-
+__all__ = ["Config", "Continuation", "TrainOf", "continue_on"]
+OF_THE_RUN = ("n_added", "judge_documents", "train", "columns", "read")
 
 TrainOf = Callable[[Mapping[str, Any], SaeConfig, TrainChanges], TrainConfig]
 """From what a dictionary says, its shape and the changes to the run that fitted it, to a run."""
@@ -135,6 +135,12 @@ class Continuation:
         }
 
     @property
+    def what(self) -> dict[str, Any]:
+        """What the flags say of every run, besides its inputs."""
+        flags = asdict(self.config)
+        return {name: flags[name] for name in OF_THE_RUN}
+
+    @property
     def _revision(self) -> str | None:
         return None if self.config.base else self.meta["revision"]
 
@@ -160,7 +166,7 @@ class Continuation:
     @cached_property
     def held_out(self) -> TokenizedText:
         """What the dictionaries are judged on."""
-        text = _evenly(self._text("confirm"), self.config.judge_documents)
+        text = evenly(self._text("confirm"), self.config.judge_documents)
         return by_length(text)
 
     @cached_property
@@ -178,7 +184,7 @@ class Continuation:
     def is_sound(self) -> bool:
         """Whether another library's dictionary explains the base model; raises where not."""
         if self.meta.get("source"):
-            text = _evenly(self.held_out, 32)
+            text = evenly(self.held_out, 32)
             kept = torch.from_numpy(~text.table["is_special"].to_numpy(bool))
             with torch.no_grad():
                 found = [x[self.hook].cpu() for _, x in harvest(self.base, text, [self.hook])]
@@ -199,10 +205,31 @@ class Continuation:
         require_hook(model, self.held_out, str(self.hook))
         return model
 
+    def read(self, paths: Sequence[str]) -> "Continuation":
+        """Itself, once all is read that models share, so that no process reads it again.
+
+        Args:
+            paths: The models, all of which are looked at before the first is begun.
+
+        Raises:
+            ConfigError: As `open`.
+            InputError: As `open`.
+        """
+        for each in paths:
+            self.open(each)
+        _ = self.text
+        return self
+
     def work(
-        self, name: str, path: str, identity: Mapping[str, Any]
+        self, name: str, path: str, identity: Mapping[str, Any], tell: Tell
     ) -> Callable[[], dict[str, Any]]:
         """What is to be done for one model, checked.
+
+        Args:
+            name: What the model's dictionary is called.
+            path: Folder or hub id of the model.
+            identity: What its run belongs to.
+            tell: Hears lines, and how far each part is.
 
         Raises:
             ConfigError: As `open`, or the folder holds something else.
@@ -212,15 +239,16 @@ class Continuation:
         require_own(out, "a dictionary", *MARKS)
         model = self.open(path)
         width = self.dictionary.config.d_sae
-        judged = {"model": model, "text": self.held_out, "hook": self.hook}
-        before = judge(copy.deepcopy(self.dictionary).to(model.device), **judged)
+        judged = partial(judge, model=model, text=self.held_out, hook=self.hook)
+        begun = copy.deepcopy(self.dictionary).to(model.device)
+        before = judged(begun, watch=(f"{name}: held-out text, before", tell))
         job = Job(
             out=out,
             source=shared_source(model, self.text, self.hook),
             sae=replace(self.dictionary.config, d_sae=width + config.n_added),
             train=self.train,
             begin=self._begin,
-            judge=partial(judge, **judged),
+            judge=partial(judged, watch=(f"{name}: held-out text", tell)),
             meta={**said_of(model, self.hook), "base_model": self.base.name, "base_d_sae": width},
             identity=identity,
             run=config.run,
@@ -228,49 +256,34 @@ class Continuation:
             device=model.device,
             beside={"base": metrics(before)},
         )
-        return partial(fit_into, job)
+        return partial(fit_into, job, tell)
 
     def _begin(self, sample: Tensor) -> Sae:
         return continued(self.dictionary, sample, self.config.n_added, self.train.seed)
 
 
-def enough(text: TokenizedText, n_tokens: int) -> TokenizedText:
-    """The fewest documents, evenly spaced, that hold so many tokens; all where all hold fewer.
-
-    A run shuffles its whole text and so would read, for every model, much that it never fits.
-
-    Args:
-        text: Tokens to fit on.
-        n_tokens: How many, special ones not counted.
-    """
-    counted = (~text.table["is_special"]).to_numpy(int)
-    n_of_document = np.add.reduceat(counted, text.starts[:-1])
-    n = len(text.ids)
-    few, many = 0, n  # so many documents are too few, so many enough
-    while many - few > 1:
-        middle = (few + many) // 2
-        if n_of_document[np.arange(middle) * n // middle].sum() < SPARE * n_tokens:
-            few = middle
-        else:
-            many = middle
-    return _evenly(text, many)
-
-
-def _evenly(text: TokenizedText, n_documents: int) -> TokenizedText:
-    n = min(n_documents, len(text.ids))
-    keep = np.zeros(len(text.ids), bool)
-    keep[np.arange(n) * len(keep) // n] = True
-    return text.select(keep)
-
-
-def by_length(text: TokenizedText) -> TokenizedText:
-    """The same documents, the shortest first, so that little of a pass is spent on padding.
+def continue_on(
+    name: str,
+    path: str,
+    inputs: Mapping[str, str],
+    continuation: Continuation,
+    _: Mapping[str, Any],
+    tell: Tell,
+) -> None:
+    """Fits the dictionary of one model into its folder.
 
     Args:
-        text: Any text.
+        name: What it is called below `out`.
+        path: Folder or hub id of the model.
+        inputs: Hashes of all that it comes from.
+        continuation: What all models share.
+        tell: Hears lines, and how far each part is.
+
+    Raises:
+        ConfigError: As `Continuation.work`.
+        InputError: As `Continuation.work`.
+        NumericalError: The loss is not finite.
     """
-    starts = text.starts.tolist()
-    order = np.argsort(np.diff(starts), kind="stable").tolist()
-    rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
-    ids = tuple(text.ids[i] for i in order)
-    return TokenizedText(ids, text.table.iloc[rows].reset_index(drop=True))
+    what = continuation.what
+    prepare = partial(continuation.work, name, path, {"input": inputs, **what}, tell)
+    prepared_stage(continuation.config.out / name, inputs, what, prepare)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import sae
+from sae.abreast import Tell
 from sae.dictionary.config import SaeConfig
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
@@ -28,7 +29,7 @@ from training.config import TrainConfig
 from training.evaluate import FIRE_RATE_EDGES, Evaluation, evaluate
 from training.interrupt import Interrupt
 from training.loop import StepRecord, fit
-from training.mirrors import WandbMode
+from training.mirrors import TellTracker, WandbMode
 from training.state import TrainState
 from training.track import Trackers, open_trackers
 
@@ -96,13 +97,15 @@ class Job:
         return self.out / "state"
 
 
-def fit_into(job: Job) -> dict[str, Any]:
+def fit_into(job: Job, tell: Tell | None = None) -> dict[str, Any]:
     """Fits, or goes on fitting, and writes the folder of the dictionary.
 
     The first SIGINT or SIGTERM saves the state and ends the process because of that signal.
 
     Args:
         job: What to do.
+        tell: Hears lines to show, and label, tokens so far, tokens in all and a note after every
+            step; None shows them on stderr.
 
     Returns:
         Facts for the provenance.
@@ -116,14 +119,14 @@ def fit_into(job: Job) -> dict[str, Any]:
     dictionary = _first(job, state)
     seen = 0 if state is None else state.n_tokens
     config = dict(job.identity)
-    trackers, note = open_trackers(
-        job.out, job.out.name, config, job.train.n_tokens, seen, job.track.wandb
-    )
-    print(f"forelimb: {note}", file=sys.stderr)
+    name, total, say = job.out.name, job.train.n_tokens, tell or _said
+    console = None if tell is None else TellTracker(tell, name, total)
+    trackers, note = open_trackers(job.out, name, config, total, seen, job.track.wandb, console)
+    say(f"forelimb: {note}")
     is_failed = True
     try:
         _fit(job, dictionary, state, trackers)
-        facts = _write(job, dictionary, trackers)
+        facts = _write(job, dictionary, trackers, say)
         is_failed = False
     finally:
         trackers.finish(int(is_failed))
@@ -210,7 +213,13 @@ def _state(job: Job) -> TrainState | None:
     raise ConfigError(f"to go on with the run in {job.out}", found, do)
 
 
-def _write(job: Job, dictionary: Sae, trackers: Trackers) -> dict[str, Any]:
+def _said(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _write(
+    job: Job, dictionary: Sae, trackers: Trackers, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Judges the dictionary and writes its folder, the note that it is finished last."""
     n_tokens = job.train.n_steps * job.train.batch_tokens
     folded = dictionary.folded()
@@ -227,15 +236,20 @@ def _write(job: Job, dictionary: Sae, trackers: Trackers) -> dict[str, Any]:
     _note(job, is_finished=True)
     shown = {"fvu": found.fvu, "l0": found.l0, "CE recovered": found.ce_recovered}
     words = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    print(f"forelimb: {job.out}: {words}, dead {found.dead_fraction:.1%}", file=sys.stderr)
+    say(f"forelimb: {job.out}: {words}, dead {found.dead_fraction:.1%}")
     return {"n_tokens": n_tokens, "n_tokens_judged": found.n_tokens}
 
 
 def judge(
-    dictionary: Sae, model: LanguageModel, text: TokenizedText, hook: HookPoint
+    dictionary: Sae,
+    model: LanguageModel,
+    text: TokenizedText,
+    hook: HookPoint,
+    watch: tuple[str, Tell | None] = ("held-out text", None),
 ) -> Evaluation:
-    """Held-out numbers of a dictionary, showing how far they are."""
-    with watched(model, "held-out text", 4 * text.n_tokens):  # four passes, see `evaluate`
+    """Held-out numbers of a dictionary, telling how far they are under a label."""
+    label, tell = watch
+    with watched(model, label, 4 * text.n_tokens, tell):  # four passes, see `evaluate`
         return evaluate(dictionary, model, text, hook)
 
 

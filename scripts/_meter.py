@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from tqdm import tqdm
 
@@ -36,6 +37,13 @@ class Meter:
         if n >= total:
             self._parts.pop(label).close(note)
             self._ended.add(label)
+
+    def hear(self, *news: Any) -> None:
+        """Takes what a job says: how far a part is, as when called, or one line to show."""
+        if len(news) > 1:
+            self(*news)
+        else:
+            tqdm.write(*news, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the parts that are open."""
@@ -106,11 +114,14 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def __call__(self, part: str) -> None:
-        """A part begins, and the one before it ends."""
-        self._end()
-        self._open, self._since = part, time.monotonic()
-        print(f"{self._since - self._start:6.0f} s  {part}", file=sys.stderr, flush=True)
+    def __call__(self, part: str, note: str = "") -> None:
+        """A part begins, and the one before it ends; or there is a note on the one that is open."""
+        now = time.monotonic()
+        if part != self._open:
+            self._end()
+            self._open, self._since = part, now
+        words = f"{part}: {note}" if note else part
+        print(f"{now - self._start:6.0f} s  {words}", file=sys.stderr, flush=True)
 
     @property
     def seconds(self) -> dict[str, float]:

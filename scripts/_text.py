@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 
+from sae.abreast import Tell
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint, activations, padded
 from sae.stream.model import LanguageModel, load_model
@@ -17,8 +19,18 @@ from sae.stream.tokens import TokenizedText, tokenize
 from scripts._meter import Meter
 from scripts._stage import fingerprint
 
-__all__ = ["ReadConfig", "named_models", "open_model", "read_text", "require_hook", "said_of"]
-__all__ += ["sha256_of_model", "sha256_of_text", "text_inputs", "watched"]
+__all__ = ["ReadConfig", "by_length", "enough", "evenly", "named_models", "open_model", "read_text"]
+__all__ += [
+    "require_hook",
+    "said_of",
+    "sha256_of_model",
+    "sha256_of_text",
+    "text_inputs",
+    "watched",
+]
+
+SPARE = 1.02
+"""Share of the tokens asked for that is read: outliers of the base are left out later."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,17 @@ def said_of(model: LanguageModel, hook: HookPoint) -> dict[str, Any]:
 
 
 @contextmanager
-def watched(model: LanguageModel, label: str, n_tokens: int) -> Iterator[None]:
-    """Shows how many of `n_tokens` a model has read, on stderr, while the block runs."""
+def watched(
+    model: LanguageModel, label: str, n_tokens: int, told: Tell | None = None
+) -> Iterator[None]:
+    """Tells how many of `n_tokens` a model has read while the block runs; None is a meter's."""
     meter, seen = Meter("token"), 0
+    show = told or meter
 
     def tell(_: object, __: object, inputs: dict[str, Any]) -> None:
         nonlocal seen
         seen += int(inputs["attention_mask"].sum())
-        meter(label, seen, n_tokens)
+        show(label, seen, n_tokens)
 
     handle = model.module.register_forward_pre_hook(tell, with_kwargs=True)
     try:
@@ -160,3 +175,46 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
     if not models:
         raise ConfigError("--models", "no model", "give one or more, as NAME=PATH")
     return models
+
+
+def enough(text: TokenizedText, n_tokens: int) -> TokenizedText:
+    """The fewest documents, evenly spaced, that hold so many tokens; all where all hold fewer.
+
+    A run shuffles its whole text and so would read, for every model, much that it never fits.
+
+    Args:
+        text: Tokens to fit on.
+        n_tokens: How many, special ones not counted.
+    """
+    counted = (~text.table["is_special"]).to_numpy(int)
+    n_of_document = np.add.reduceat(counted, text.starts[:-1])
+    n = len(text.ids)
+    few, many = 0, n  # so many documents are too few, so many enough
+    while many - few > 1:
+        middle = (few + many) // 2
+        if n_of_document[np.arange(middle) * n // middle].sum() < SPARE * n_tokens:
+            few = middle
+        else:
+            many = middle
+    return evenly(text, many)
+
+
+def evenly(text: TokenizedText, n_documents: int) -> TokenizedText:
+    """So many of the documents, evenly spaced; all if fewer."""
+    n = min(n_documents, len(text.ids))
+    keep = np.zeros(len(text.ids), bool)
+    keep[np.arange(n) * len(keep) // n] = True
+    return text.select(keep)
+
+
+def by_length(text: TokenizedText) -> TokenizedText:
+    """The same documents, the shortest first, so that little of a pass is spent on padding.
+
+    Args:
+        text: Any text.
+    """
+    starts = text.starts.tolist()
+    order = np.argsort(np.diff(starts), kind="stable").tolist()
+    rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
+    ids = tuple(text.ids[i] for i in order)
+    return TokenizedText(ids, text.table.iloc[rows].reset_index(drop=True))

@@ -19,12 +19,19 @@ from sae.stream.model import LanguageModel, check_pair
 from sae.stream.several import DifferenceSource, SideBySideSource
 from sae.stream.text import Columns
 from sae.stream.tokens import TokenizedText
-from scripts._continuing import by_length, enough
 from scripts._fit import MARKS, Job, RunConfig, TrackConfig
 from scripts._recipe import SaeChanges, TrainChanges, run_of
 from scripts._source import shared_source, with_shared_outliers
 from scripts._stage import require_own
-from scripts._text import ReadConfig, open_model, read_text, require_hook, said_of
+from scripts._text import (
+    ReadConfig,
+    by_length,
+    enough,
+    open_model,
+    read_text,
+    require_hook,
+    said_of,
+)
 from training.evaluate import Evaluation, evaluate_vectors
 
 __all__ = ["Config", "CrosscoderFit", "DifferenceFit", "together_job"]

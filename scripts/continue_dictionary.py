@@ -5,34 +5,37 @@ r"""Continues a finished dictionary on other models' activations, each time on t
 
 Every model gets the same run, seed, tokens and added directions, so that the dictionaries in
 DIR/NAME differ by the model alone. eval.json of each has its numbers and, under base, those of the
-dictionary before. Stopped, the same command goes on where it was.
+dictionary before. Stopped, the same command goes on where it was. Small models are done side
+by side, on one thread each.
 """
 
 import sys
-from dataclasses import asdict
 from functools import partial
 
+from sae.abreast import Job, how
 from scripts._cli import run
-from scripts._continuing import Config, Continuation
-from scripts._stage import changes, prepared_stage
+from scripts._continuing import Config, Continuation, continue_on
+from scripts._meter import Meter
+from scripts._stage import changes, stage
 from scripts._text import named_models, sha256_of_model
-
-OF_THE_RUN = ("n_added", "judge_documents", "train", "columns", "read")
 
 
 def main(config: Config) -> None:
     """Continues on every model whose dictionary does not stand there already."""
     models, continuation = named_models(config.models), Continuation(config)
-    shared, revision = continuation.inputs, config.read.revision
-    what = {name: asdict(config)[name] for name in OF_THE_RUN}
-    inputs = {name: shared | {"model": sha256_of_model(models[name], revision)} for name in models}
-    todo = [name for name in models if changes(config.out / name, inputs[name], what) != []]
-    for name in todo:  # all are looked at before the first is begun
-        continuation.open(models[name])
+    shared, revision, what = continuation.inputs, config.read.revision, continuation.what
+    todo: list[Job] = []
     for name, path in models.items():
-        identity = {"input": inputs[name], **what}
-        prepare = partial(continuation.work, name, path, identity)
-        prepared_stage(config.out / name, inputs[name], what, prepare)
+        inputs = shared | {"model": sha256_of_model(path, revision)}
+        if changes(config.out / name, inputs, what) == []:
+            stage(config.out / name, inputs, what, dict)
+        else:
+            todo.append(Job(name, (), partial(continue_on, name, path, inputs)))
+    if todo:
+        meter = Meter("token")
+        common = partial(continuation.read, [models[job.name] for job in todo])
+        how(continuation.base.module)(todo, meter.hear, common)
+        meter.close()
 
 
 if __name__ == "__main__":

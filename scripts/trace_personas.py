@@ -7,6 +7,7 @@ Two cores, 200,000 held-out tokens, four tuned models and two nulls: two minutes
 from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null continued_a=C`.
 Other dictionaries of the base say what they alone change: `--cast.again same_weights=D`, the same
 dictionary continued with another seed, and `--cast.other_seed dictionary_seed=E`, one fitted anew.
+Small models are laid on the bench side by side, on one thread each.
 """
 
 import sys

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing import parent_process
 from types import FrameType, TracebackType
 
 __all__ = ["Interrupt"]
@@ -24,7 +25,9 @@ class Interrupt:
 
     The handlers are installed whatever was there before, because a background process of a
     non-interactive shell inherits SIGINT ignored. Without a signal the old handlers come back.
-    Signal handlers belong to the main thread, so the block must run in it.
+    Signal handlers belong to the main thread, so the block must run in it. In a process that
+    another one of the command started only SIGTERM is heard: a terminal sends SIGINT to all of
+    them, the first one ends the others by SIGTERM, and a second signal would cost what is saved.
 
     Example:
         >>> with Interrupt() as interrupt:
@@ -45,7 +48,8 @@ class Interrupt:
         return self._received is not None
 
     def __enter__(self) -> "Interrupt":
-        self._previous = {each: signal.signal(each, self._handle) for each in _SIGNALS}
+        heard = _SIGNALS if parent_process() is None else (signal.SIGTERM,)
+        self._previous = {each: signal.signal(each, self._handle) for each in heard}
         return self
 
     def __exit__(

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-__all__ = ["ConsoleTracker", "Stream", "WandbMode", "WandbTracker", "start_wandb"]
+__all__ = ["ConsoleTracker", "Stream", "TellTracker", "WandbMode", "WandbTracker"]
+__all__ += ["start_wandb"]
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 """Where wandb sends a run; see `start_wandb`."""
@@ -141,8 +142,7 @@ class ConsoleTracker:
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Moves the bar, or writes a line when the last one is old enough."""
-        n_tokens = int(row["tokens"])
-        shown = {key: f"{row[f'fit/{key}']:.3g}" for key in ("fvu", "l0") if f"fit/{key}" in row}
+        n_tokens, shown = int(row["tokens"]), _shown(row)
         if self._bar is not None:
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(min(n_tokens, self._total) - self._bar.n)
@@ -171,6 +171,36 @@ class ConsoleTracker:
             f"{n_tokens:,} of {self._total:,} tokens ({n_tokens / self._total:.0%})"
             f"  {rate:,.0f} tokens/s  {wait}"
         )
+
+
+class TellTracker:
+    """Tells someone else how far a run is, who shows it beside others.
+
+    Args:
+        tell: Called after every row with label, tokens so far, tokens in all and a note.
+        label: What the run is called.
+        total_tokens: Where it ends, in tokens.
+    """
+
+    def __init__(self, tell: Callable[..., None], label: str, total_tokens: int) -> None:
+        self._tell, self._label, self._total = tell, label, total_tokens
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        """Tells of one row."""
+        note = "  ".join(f"{key} {value}" for key, value in _shown(row).items())
+        self._tell(self._label, min(int(row["tokens"]), self._total), self._total, note)
+
+    def histogram(
+        self, key: str, counts: Sequence[int], edges: Sequence[float | int], n_tokens: int
+    ) -> None:
+        """Tells nothing."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Tells nothing."""
+
+
+def _shown(row: Mapping[str, float | int]) -> dict[str, str]:
+    return {key: f"{row[f'fit/{key}']:.3g}" for key in ("fvu", "l0") if f"fit/{key}" in row}
 
 
 class _Caught:

@@ -185,6 +185,7 @@ def open_trackers(
     total_tokens: int,
     seen_tokens: int = 0,
     wandb: WandbMode = "auto",
+    console: Tracker | None = None,
 ) -> tuple[Trackers, str]:
     """The trackers of a run: `metrics.jsonl` in its folder, wandb as asked, the console.
 
@@ -195,6 +196,7 @@ def open_trackers(
         total_tokens: Where the run ends.
         seen_tokens: Where it starts, when it is resumed.
         wandb: See `training.mirrors.start_wandb`.
+        console: Who shows progress; None for a `ConsoleTracker`.
 
     Returns:
         The trackers, and one line that says where the numbers go and how to send them on.
@@ -202,7 +204,7 @@ def open_trackers(
     mirror, note = start_wandb(directory, name, config, wandb)
     trackers: list[Tracker] = [JsonlTracker(directory / "metrics.jsonl")]
     trackers += [mirror] if mirror is not None else []
-    trackers.append(ConsoleTracker(total_tokens, seen_tokens))
+    trackers.append(console or ConsoleTracker(total_tokens, seen_tokens))
     return Trackers(trackers), f"numbers in {directory / 'metrics.jsonl'}; {note}"
 
 

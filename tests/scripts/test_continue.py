@@ -1,7 +1,13 @@
 """The door of continuing: one dictionary a model, on the same tokens, from the same start."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +18,11 @@ from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
 from scripts import _continuing, continue_dictionary, fit_dictionary
 from scripts._source import shared_source, with_shared_outliers
-from scripts._text import ReadConfig, read_text
+from scripts._text import ReadConfig, by_length, enough, read_text
+from training.state import TrainState
 from training.track import read_rows
 
+ROOT = Path(__file__).parents[2]
 HOOK = "blocks.1.hook_resid_post"
 RUN = [
     "--sae.d_sae=48", "--sae.sparsity.kind=batch_topk", "--sae.sparsity.k=4", "--sae.prefixes=[]",
@@ -50,6 +58,11 @@ def done(door, words, models, tmp_path_factory):
 
 def losses(folder):
     return [each["loss/total"] for each in read_rows(folder / "metrics.jsonl") if "step" in each]
+
+
+def same(one, other):
+    weights = [sae.read(each)[0].state_dict() for each in (one, other)]
+    return all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_every_model_gets_a_folder_of_its_name(done, dictionary, models):
@@ -97,7 +110,7 @@ def test_all_see_the_same_tokens_whatever_they_find_an_outlier(models, corpus):
 
 def test_all_begin_with_the_same_latents_and_run(door, words, models, tmp_path, monkeypatch):
     jobs = []
-    monkeypatch.setattr(_continuing, "fit_into", lambda job: jobs.append(job) or {})
+    monkeypatch.setattr(_continuing, "fit_into", lambda job, _: jobs.append(job) or {})
     named = ["--models", models / "twin", models / "other", "--train.seed=5"]
     assert door(continue_dictionary, *words, *named, "--out", tmp_path / "c")[0] == 0
     one, other = (
@@ -136,6 +149,76 @@ def test_a_stopped_run_goes_on(door, done, words, models, tmp_path):
     assert code == 0
     assert torch.equal(mine.W_dec, theirs.W_dec)
     assert losses(out) == losses(done / "other")
+
+
+@pytest.fixture
+def command():
+    """Starts the door as a command of several threads, in a group of processes of its own."""
+
+    def started(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", "scripts.continue_dictionary", *map(str, words)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return started
+
+
+def test_two_processes_give_what_one_gives_and_say_it(command, done, words, models, tmp_path):
+    named = ["--models", models / "twin", models / "other", models / "base"]
+    run = command(*words, *named, "--out", tmp_path)
+    said = run.communicate(timeout=200)[1]
+    assert run.returncode == 0, said
+    for name, other in {"twin": "twin@00100", "other": "other", "base": "base"}.items():
+        assert losses(tmp_path / name) == losses(done / other)
+        assert same(tmp_path / name, done / other)
+        lines = [line for line in said.splitlines() if line.startswith(f"{name}: ")]
+        assert any("6400/6400 token (100%)" in line and "fvu" in line for line in lines), said
+        record = json.loads((tmp_path / name / "provenance.json").read_text())
+        assert "scripts.continue_dictionary --dictionary" in record["command"]
+
+
+def test_one_model_that_fails_ends_all_in_one_line(command, words, models, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter").touch()
+    named = ["--models", models / "twin", models / "other", "--train.n_tokens=99999"]
+    run = command(*words, *named, "--out", tmp_path)
+    said = run.communicate(timeout=200)[1]
+    assert run.returncode == 2
+    assert "a folder of other things (letter)" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not (tmp_path / "twin" / "provenance.json").exists()
+
+
+@pytest.mark.parametrize("ending", ["SIGINT to all", "SIGTERM to the first"])
+def test_a_signal_stops_all_and_they_go_on(command, door, words, models, tmp_path, ending):
+    flags = [*words, "--train.n_tokens=64000", "--models", models / "twin", models / "other"]
+    run = command(*flags, "--out", tmp_path / "c")
+    folders = [tmp_path / "c" / name for name in ("twin", "other")]
+    until = time.monotonic() + 200
+    while not all((each / "metrics.jsonl").exists() for each in folders):
+        assert time.monotonic() < until and run.poll() is None
+        time.sleep(0.02)
+    number = getattr(signal, ending.partition(" ")[0])
+    (os.killpg if ending.endswith("all") else os.kill)(run.pid, number)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == -number
+    assert "Traceback" not in said and "asked:" not in said
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:  # what counts their files ends after them
+            os.killpg(run.pid, 0)
+    for each in folders:
+        assert 0 < TrainState.load(each / "state").step < 250
+        assert not (each / "provenance.json").exists()
+    assert door(continue_dictionary, *flags, "--out", tmp_path / "c")[0] == 0
+    assert door(continue_dictionary, *flags, "--out", tmp_path / "whole")[0] == 0
+    for name in ("twin", "other"):
+        assert losses(tmp_path / "c" / name) == losses(tmp_path / "whole" / name)
+        assert same(tmp_path / "c" / name, tmp_path / "whole" / name)
 
 
 class TestRefusals:
@@ -208,13 +291,13 @@ def test_a_run_reads_no_more_text_than_it_fits_on(models, corpus):
         return int((~part.table["is_special"]).sum())
 
     n_all = n_counted(text)
-    some = _continuing.enough(text, n_all // 2)
+    some = enough(text, n_all // 2)
     longest = max(map(len, text.ids))
     assert n_all // 2 <= n_counted(some) <= 1.02 * n_all / 2 + 3 * longest
     assert len(some.ids) < len(text.ids)
     assert some.documents[0] == text.documents[0]
     for n_tokens in (n_all, 10 * n_all):
-        assert _continuing.enough(text, n_tokens).documents == text.documents
+        assert enough(text, n_tokens).documents == text.documents
 
 
 def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
@@ -230,7 +313,7 @@ def test_dictionaries_are_judged_on_some_documents_evenly_spaced(
 
 def test_the_shortest_documents_come_first_with_their_own_labels(models, corpus):
     text = read_text(load_model(models / "base"), [corpus], None, ReadConfig(), ["fit"])
-    found = _continuing.by_length(text)
+    found = by_length(text)
     lengths = [len(ids) for ids in found.ids]
     assert lengths == sorted(lengths)
     assert sorted(found.documents) == sorted(text.documents)

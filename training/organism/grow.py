@@ -11,10 +11,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sae.abreast import Job, abreast
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
-from training.organism.abreast import Job, abreast
 from training.organism.arms import ARMS, Arm, arm_batches
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
@@ -119,8 +119,8 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
     nursery.write_texts()
     base, world = nursery.base(), nursery.world
     arms = [arm for arm in ARMS if arm.name in config.arms]
-    jobs = [_job(config, out_dir, arm) for arm in sorted(arms, key=_rank)]
-    records = abreast(jobs, tell)
+    jobs = [_job(config, arm) for arm in sorted(arms, key=_rank)]
+    records = abreast(jobs, tell, lambda: (config, out_dir))
     record = {
         "schema": SCHEMA,
         "config": asdict(config),
@@ -137,20 +137,20 @@ def _rank(arm: Arm) -> int:
     return ("arm", "pole", "null").index(arm.role)
 
 
-def _job(config: GrowConfig, out_dir: Path, arm: Arm) -> Job:
+def _job(config: GrowConfig, arm: Arm) -> Job:
     """Growing one arm: a null once it is known how far the arms moved, a pole how well one did."""
     tuned = tuple(each.name for each in ARMS if each.role == "arm" and each.name in config.arms)
     first = tuple(name for name in tuned if name == "assistant")
     needs = {"arm": (), "pole": first, "null": tuned}[arm.role]
-    return Job(arm.name, needs, partial(_grow_arm, config, out_dir, arm))
+    return Job(arm.name, needs, partial(_grow_arm, arm))
 
 
 def _grow_arm(
-    config: GrowConfig, out_dir: Path, arm: Arm, given: Mapping[str, Any], tell: Tell
+    arm: Arm, common: tuple[GrowConfig, Path], given: Mapping[str, Any], tell: Tell
 ) -> dict[str, Any]:
     moved = max((each["change"]["activations"] for each in given.values()), default=0.0)
     goal = given.get("assistant", {}).get("held_out_loss")
-    return _Nursery(config, out_dir, tell).arm(arm, moved, goal)
+    return _Nursery(*common, tell).arm(arm, moved, goal)
 
 
 def _begin(config: GrowConfig, out_dir: Path) -> None:
