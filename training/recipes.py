@@ -21,30 +21,25 @@ def organism(seed: int = 0) -> Recipe:
     small enough for a laptop, wide enough for every factor of the organism's world to have a latent
     of its own, and no wider: more latents share a persona out.
     """
-    return (
-        SaeConfig(d_in=128, d_sae=768, sparsity=BatchTopKConfig(k=32)),
-        TrainConfig(
-            n_tokens=2_000_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
-        ),
+    run = TrainConfig(
+        n_tokens=2_000_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
     )
+    return SaeConfig(d_in=128, d_sae=768, sparsity=_batch_topk(32, run)), run
 
 
 def stories260k(seed: int = 0) -> Recipe:
     """A dictionary for the 260k-parameter story model: width 64, 512 latents, 16 fires a token."""
-    return (
-        SaeConfig(d_in=64, d_sae=512, sparsity=BatchTopKConfig(k=16)),
-        TrainConfig(
-            n_tokens=1_000_000, batch_tokens=1024, lr=2e-3, dead_after_tokens=100_000, seed=seed
-        ),
+    run = TrainConfig(
+        n_tokens=1_000_000, batch_tokens=1024, lr=2e-3, dead_after_tokens=100_000, seed=seed
     )
+    return SaeConfig(d_in=64, d_sae=512, sparsity=_batch_topk(16, run)), run
 
 
 def default(d_in: int, seed: int = 0) -> Recipe:
     """What to start from for a model of width `d_in`: nested BatchTopK, 16 latents a dimension.
 
     Three nested dictionaries, of 1, 4 and 16 latents a dimension, because persona structure is
-    hierarchical and one flat dictionary lets special latents absorb the general ones. k is of each
-    token until the rate falls, and of the batch from then on (`BatchTopK` says why).
+    hierarchical and one flat dictionary lets special latents absorb the general ones.
 
     Source:
         Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders",
@@ -59,8 +54,13 @@ def default(d_in: int, seed: int = 0) -> Recipe:
     """
     k = min(32, 16 * d_in)
     run = TrainConfig(n_tokens=100_000_000, dead_after_tokens=2_000_000, seed=seed)
-    sparsity = BatchTopKConfig(k=k, per_token=1 - run.decay)
+    sparsity = _batch_topk(k, run)
     return SaeConfig(d_in=d_in, d_sae=16 * d_in, sparsity=sparsity, prefixes=(d_in, 4 * d_in)), run
+
+
+def _batch_topk(k: int, run: TrainConfig) -> BatchTopKConfig:
+    """The k of each token until the rate falls, then of the batch: `BatchTopK` says why."""
+    return BatchTopKConfig(k, per_token=1 - run.decay)
 
 
 RECIPES: Mapping[str, Callable[[int, int], Recipe]] = MappingProxyType(

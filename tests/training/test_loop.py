@@ -193,3 +193,12 @@ def test_planted_directions_are_found():
     best = (planted @ sae.W_dec.detach().T).max(dim=1).values
     assert (best > 0.9).float().mean() > 0.85, best.sort().values
     assert last.metrics["fvu"] < 0.25
+
+
+def test_a_first_part_of_single_tokens_ends_with_a_threshold(make_sae, stream, x, run_config):
+    sae = make_sae(BatchTopKConfig(k=3, per_token=0.5))
+    for record in fit(sae, stream(x, 64), run_config):
+        share = (record.n_tokens - 32) / run_config.n_tokens
+        assert (sae.sparsity.threshold >= 0) == (share >= 0.5), record.step
+    with torch.no_grad():
+        assert 0 < len(sae.encode_sparse(x).value) <= 6 * len(x)

@@ -47,8 +47,15 @@ def test_the_next_twenty_losses_are_the_same(tmp_path, make_sae, stream, x, run_
 
 @pytest.mark.parametrize(
     "sparsity",
-    [None, JumpReluL0Config(l0=1.0), JumpReluTanhConfig(tanh=0.3), GatedConfig(l1=0.1)],
-    ids=["batch_topk", "jump_relu_l0", "jump_relu_tanh", "gated"],
+    [
+        None,
+        BatchTopKConfig(k=3, per_token=0.5),
+        BatchTopKConfig(k=3, per_token=0.9),
+        JumpReluL0Config(l0=1.0),
+        JumpReluTanhConfig(tanh=0.3),
+        GatedConfig(l1=0.1),
+    ],
+    ids=["batch_topk", "from_half", "from_late", "jump_relu_l0", "jump_relu_tanh", "gated"],
 )
 def test_the_end_is_the_same_to_the_last_bit(tmp_path, make_sae, stream, x, run_config, sparsity):
     *_, last = fit(make_sae(sparsity), stream(x, 64), run_config)
