@@ -115,11 +115,20 @@ def test_results_do_not_depend_on_processes_and_each_has_what_is_common_to_itsel
     assert max(totals) >= 3000
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_no_more_jobs_at_a_time_than_there_is_room_for(monkeypatch, tmp_path):
     monkeypatch.setattr("sae.abreast.ROOM_BYTES", 100)
-    monkeypatch.setattr("sae.abreast.torch.get_num_threads", lambda: 2)
     jobs = [Job(str(i), (), partial(alone_in, tmp_path)) for i in range(4)]
     abreast(jobs, lambda *_: None, lambda: np.zeros(1000))
+    assert torch.get_num_threads() == 2
 
 
 def test_small_models_on_the_cpu_go_side_by_side():

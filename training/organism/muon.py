@@ -5,6 +5,7 @@ on two AVX2 cores a step of the organism's base model took 1.6 s, nearly all of 
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,14 +47,14 @@ class Muon(torch.optim.Muon):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every matrix that has a gradient.
 
         Args:
-            closure: None: a step evaluates nothing.
+            closure: Evaluates the loss anew, with gradients, and returns it.
         """
-        if closure is not None:
-            raise NotImplementedError("a closure")
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for param in group["params"]:
@@ -65,8 +66,11 @@ class Muon(torch.optim.Muon):
                 for param, update in zip(params, orthogonalised(heading, self.dtype), strict=True):
                     param.mul_(1 - group["lr"] * group["weight_decay"])
                     param.add_(update, alpha=-rate)
+        return loss
 
-    def _heading(self, param: Tensor, momentum: float) -> Tensor:
+    def _heading(
+        self, param: Float[Tensor, "rows columns"], momentum: float
+    ) -> Float[Tensor, "rows columns"]:
         grad, state = param.grad, self.state[param]
         assert grad is not None
         if "momentum_buffer" not in state:
