@@ -193,8 +193,7 @@ def dictionary_loss(
         k_aux: Dead latents used a token; half of d_in where None.
         encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to a
             batch that is passed densely.
-        progress: Share of the run behind, in [0, 1], for what changes with it: penalties,
-            selections.
+        progress: Share of the run behind, in [0, 1]; penalties and selections change with it.
 
     Returns:
         The loss, and the pass it came from.

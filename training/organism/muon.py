@@ -1,7 +1,7 @@
 """Muon whose products are of a type the processor multiplies.
 
 torch's takes bfloat16 everywhere. A processor without it works such a product out entry by entry:
-on two AVX2 cores a step of the organism's base model took 1.6 s, nearly all of it in here.
+on two AVX2 cores a step of the organism's base model took 1.6 s with torch's and takes 0.23 s.
 """
 
 from collections import defaultdict
