@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import sae
-from sae.formats import FORMATS
+from sae.formats import FORMATS, hub
 from scripts import convert_dictionary
 
 GOLDEN = Path(__file__).parents[1] / "sae" / "formats" / "golden"
@@ -75,3 +75,30 @@ def test_what_the_files_leave_open_is_a_flag(door, tmp_path):
     assert door(convert_dictionary, checkpoint, tmp_path / "out", "--given.input_scale=3.7")[0] == 0
     x = load_file(checkpoint / "recorded.safetensors")
     assert torch.allclose(sae.read(tmp_path / "out")[0](x["x"]).z, x["z"], atol=1e-4)
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_what_was_written_is_sent_only_when_asked(door, monkeypatch, form, tmp_path):
+    sent = []
+
+    def upload(folder, url):
+        sent.append((sorted(each.name for each in folder.iterdir()), url))
+        return "https://hub/commit/1"
+
+    monkeypatch.setattr(hub, "upload", upload)
+    out = tmp_path / "out"
+    assert door(convert_dictionary, TOPK, out, "--to", form)[0] == 0
+    assert sent == []
+    code, told = door(convert_dictionary, TOPK, out, "--to", form, "--upload", "hf://me/mine")
+    assert (code, "up to date" in told, "hub/commit/1" in told) == (0, True, True)
+    ((names, url),) = sent
+    assert url == "hf://me/mine"
+    assert FORMATS[form].weights in names
+    unknown = set(names) - set(hub.FILES)
+    assert unknown <= {"provenance.json"}
+
+
+def test_a_bad_id_to_send_to_is_refused_before_any_work(door, tmp_path):
+    out = tmp_path / "out"
+    assert refused(door, TOPK, out, "--upload", "me/mine")[0] == 2
+    assert not out.exists()
