@@ -20,7 +20,7 @@ from sae.stream.activations import HookPoint, activations, outliers, padded
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Bench", "in_chats", "lay_bench", "residuals", "through"]
+__all__ = ["Bench", "lay_bench", "residuals", "through"]
 
 CHUNK = 4096
 DOCUMENTS_A_PASS = 16
@@ -55,12 +55,6 @@ class Bench:
     def in_split(self, split: str) -> Bool[np.ndarray, " n"]:
         """Tokens of documents of a split."""
         return (self.tokens["split"] == split).to_numpy()
-
-
-def in_chats(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    """Tokens of documents in which an assistant speaks, whoever says the token itself."""
-    talks = tokens["role"].eq("assistant").groupby(tokens["doc"], sort=False).transform("any")
-    return talks.to_numpy(bool)
 
 
 def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: int = 0) -> Bench:

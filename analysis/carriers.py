@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool
 from scipy import sparse
 
-from analysis.bench import Bench, in_chats
+from analysis.bench import Bench
 from analysis.intervals import MIN_DOCUMENTS
 from analysis.personas import (
     SelectConfig,
@@ -22,6 +22,7 @@ from analysis.personas import (
 )
 from analysis.selectivity import auroc, strata_of
 from analysis.traces import Firing
+from sae.change import in_chats
 from sae.errors import InputError
 
 __all__ = ["MATCHED", "Carriers", "find_carriers"]

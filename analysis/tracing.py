@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.bench import Bench, in_chats, lay_bench, through
+from analysis.bench import Bench, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
@@ -20,7 +20,7 @@ from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read, sanity_check
 from sae.abreast import Job, how
-from sae.change import Change, Ruler
+from sae.change import Change, Ruler, neutral_text
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats.subject import require_one_model
@@ -34,7 +34,6 @@ Tell = Callable[..., None]
 """Called with the name of each part of the work before it begins, and within a part once more with
 the name and a note."""
 MODELS = "models"
-NEUTRAL_DOCUMENTS = 128
 
 
 @dataclass(frozen=True)
@@ -152,20 +151,6 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
         changes,
         controls,
     )
-
-
-def neutral_text(text: TokenizedText) -> TokenizedText:
-    """Documents on which the size of a change is measured.
-
-    Those of the select split in which no assistant speaks, at most 128; where there are none, those
-    in which one does.
-    """
-    first = text.starts[:-1]
-    talks = in_chats(text.table)[first]
-    select = text.table["split"].eq("select").to_numpy(bool)[first]
-    keep = (select & ~talks) if (select & ~talks).any() else select.copy()
-    keep &= keep.cumsum() <= NEUTRAL_DOCUMENTS
-    return text.select(keep)
 
 
 class _BaseSide:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -13,8 +14,9 @@ from sae.stream.activations import HookPoint, logits_with, padded
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Change", "Ruler", "measure_change"]
+__all__ = ["Change", "Ruler", "in_chats", "measure_change", "neutral_text"]
 
+NEUTRAL_DOCUMENTS = 128
 KEPT_BYTES = 2**28
 """Most bytes of what the base made of the text that a `Ruler` keeps."""
 
@@ -57,6 +59,26 @@ def measure_change(
         InputError: An activation is not finite.
     """
     return Ruler(base, text, hook, batch_documents).measure(tuned)
+
+
+def neutral_text(text: TokenizedText) -> TokenizedText:
+    """Documents on which the size of a change is measured.
+
+    Those of the select split in which no assistant speaks, at most 128; where there are none, those
+    in which one does.
+    """
+    first = text.starts[:-1]
+    talks = in_chats(text.table)[first]
+    select = text.table["split"].eq("select").to_numpy(bool)[first]
+    keep = (select & ~talks) if (select & ~talks).any() else select.copy()
+    keep &= keep.cumsum() <= NEUTRAL_DOCUMENTS
+    return text.select(keep)
+
+
+def in_chats(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+    """Tokens of documents in which an assistant speaks, whoever says the token itself."""
+    talks = tokens["role"].eq("assistant").groupby(tokens["doc"], sort=False).transform("any")
+    return talks.to_numpy(bool)
 
 
 class Ruler:

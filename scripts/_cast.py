@@ -15,6 +15,8 @@ from scripts._text import named_models
 __all__ = ["Cast", "Traced", "cast_of", "continued_models", "read_organism", "texts_of"]
 __all__ += ["trace_config"]
 
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -138,20 +140,25 @@ def _controls(cast: Cast) -> tuple[Control, ...]:
 def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The models of an organism on which its dictionary must be continued, as NAME=PATH.
 
-    The base model, every arm and pole, and of each null the checkpoints that moved as far as an arm
-    did: of the first null the first one that did, of the second the last one that moved no further
-    than that.
+    The base model, every arm and pole, and checkpoints of the nulls: of the first null, for every
+    arm the first one that moved as far as that arm did; of the second null, for each of those the
+    last one that moved no further.
     """
     arms = organism["arms"]
     paths = {name: folder / "models" / name for name in ("base", *arms)}
     tuned = [name for name, arm in arms.items() if arm["role"] != "null"]
     words = [f"{name}={paths[name]}" for name in ("base", *tuned)]
     moved = {name: _moved(arm["change"]) for name, arm in arms.items() if arm["role"] == "arm"}
-    goals = sorted(moved.values())
-    for name in (name for name, arm in arms.items() if arm["role"] == "null"):
-        ladder = [(c["name"], _moved(c["change"])) for c in arms[name]["checkpoints"]]
-        wanted, goals = _rungs(ladder, goals)
-        words += [f"{name}@{each}={paths[name] / 'checkpoints' / each}" for each in wanted]
+    nulls = [name for name, arm in arms.items() if arm["role"] == "null"]
+    ladders = {
+        name: {c["name"]: _moved(c["change"]) for c in arms[name]["checkpoints"]} for name in nulls
+    }
+    goals, as_far = list(moved.values()), True
+    for name, ladder in ladders.items():
+        wanted = {_rung(ladder, goal, as_far) for goal in goals}
+        kept = [each for each in ladder if each in wanted]
+        words += [f"{name}@{each}={paths[name] / 'checkpoints' / each}" for each in kept]
+        goals, as_far = [ladder[each] for each in kept], False
     return tuple(words)
 
 
@@ -159,19 +166,18 @@ def _moved(change: Mapping[str, float]) -> float:
     return change["activations"]
 
 
-def _rungs(
-    ladder: Sequence[tuple[str, float]], goals: list[float]
-) -> tuple[list[str], list[float]]:
-    """Checkpoints that bracket each goal, and the sizes of those at or beyond it."""
-    wanted: dict[str, None] = {}
-    reached = []
-    for goal in goals:
-        beyond = [(name, size) for name, size in ladder if size >= goal]
-        below = [(name, size) for name, size in ladder if size <= goal]
-        for name, size in [*below[-1:], *beyond[:1]]:
-            wanted[name] = None
-            reached += [size] if size >= goal else []
-    return [name for name, _ in ladder if name in wanted], reached
+def _rung(ladder: Mapping[str, float], goal: float, as_far: bool) -> str:
+    """The checkpoint that moved least of those at or beyond a goal, or most of those below it.
+
+    Where there is none, the nearest. A trace measures on the same text again, so a thousandth is
+    left for rounding.
+    """
+    size = ladder.__getitem__
+    if as_far:
+        beyond = [name for name in ladder if size(name) >= goal * (1 + ROUNDING)]
+        return min(beyond or [max(ladder, key=size)], key=size)
+    below = [name for name in ladder if size(name) <= goal * (1 - ROUNDING)]
+    return max(below or [min(ladder, key=size)], key=size)
 
 
 def texts_of(named: Sequence[Path], organism: Path | None) -> tuple[Path, ...]:

@@ -12,9 +12,12 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sae.abreast import Job, abreast
+from sae.change import neutral_text
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
+from sae.stream.text import read_documents
+from sae.stream.tokens import tokenize
 from training.organism.arms import ARMS, Arm, arm_batches
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
@@ -28,7 +31,7 @@ from training.organism.checkpoints import (
     write_model,
 )
 from training.organism.corpus import Kind, tokenizer
-from training.organism.held_out import TextConfig, ideal_loss, neutral_text, write_text
+from training.organism.held_out import TextConfig, ideal_loss, write_text
 from training.organism.language_model import (
     Batch,
     LmStep,
@@ -46,7 +49,9 @@ from training.organism.world import World, WorldConfig
 __all__ = ["GrowConfig", "grow", "seed_of"]
 
 SCHEMA = "forelimb.organism/1"
-N_CHECKPOINTS = 4  # of an arm; a null keeps twice as many in as many steps, to meet each arm's
+N_CHECKPOINTS = 4  # of an arm
+NULL_CHECKPOINTS = 16  # in as many steps, to meet the size of every arm's change closely
+MIN_STEPS = 4  # between two checkpoints of a null
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class GrowConfig:
     """Pre-training. Without decay the residual stream grows to hundreds of times the norm of an
     embedding."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1.2e-3, n_steps=480, decay=1.0, products="auto")
+        default_factory=lambda: OptimiserConfig(lr=1.8e-3, n_steps=480, decay=1.0, products="auto")
     )
     """Tuning, the same for every arm."""
     scratch: OptimiserConfig = field(
@@ -247,7 +252,8 @@ class _Nursery:
         run = config.scratch if arm.role == "pole" else config.tune
         every = max(1, run.n_steps // N_CHECKPOINTS)
         if arm.role == "null":
-            run, every = lengthened(run, config.reach), max(1, every // 2)
+            every = max(MIN_STEPS, run.n_steps // NULL_CHECKPOINTS)
+            run = lengthened(run, config.reach)
         replay = config.replay if arm.role == "arm" else 0.0
         steps = self._steps(arm.name, module, arm.kind, run, replay)
         found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, self._yardstick)
@@ -256,9 +262,9 @@ class _Nursery:
     @cached_property
     def _yardstick(self) -> Yardstick:
         base = load_model(self.out_dir / "models" / "base", self.tokenizer)
-        n_documents = self.config.text.neutral
-        neutral = neutral_text(self.world, self.tokenizer, self._seed("neutral"), n_documents)
-        return Yardstick(base, neutral, HookPoint.parse(self.config.hook))
+        written = read_documents(self.out_dir / "text", split=("select",))
+        text = tokenize(written, self.tokenizer, self.config.shape.n_positions)
+        return Yardstick(base, neutral_text(text), HookPoint.parse(self.config.hook))
 
     def _seed(self, purpose: str) -> int:
         return seed_of(self.config.seed, purpose)

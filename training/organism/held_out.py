@@ -9,16 +9,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from sae.stream.text import SPLITS, Document, write_documents
-from sae.stream.tokens import TokenizedText, tokenize
 from training.organism.arms import ASSISTANT_PERSONA
 from training.organism.corpus import Kind, document, samples
 from training.organism.observer import observe
 from training.organism.world import Sample, World
 
-__all__ = ["KINDS", "TextConfig", "ideal_loss", "neutral_text", "write_text"]
+__all__ = ["KINDS", "TextConfig", "ideal_loss", "write_text"]
 
 KINDS = {
     "pretraining": Kind("text"),
@@ -37,20 +35,8 @@ class TextConfig:
     """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
     chat: tuple[int, int, int] = (1000, 250, 250)
     """The same for each of the two files of chats."""
-    neutral: int = 128
-    """Documents of pre-training text on which the change of a model is measured."""
     losses: int = 500
     """Documents of each kind on which the loss of a model is measured."""
-
-
-def neutral_text(
-    world: World, words: PreTrainedTokenizerBase, seed: int, n_documents: int
-) -> TokenizedText:
-    """Pre-training text on which the change of a model is measured."""
-    found = islice(samples(world, Kind("text"), seed), n_documents)
-    return tokenize(
-        [_document(world, s, "neutral", "select", i) for i, s in enumerate(found)], words
-    )
 
 
 def ideal_loss(world: World, seed: int, n_documents: int) -> float:

@@ -23,7 +23,7 @@ CONFIG = GrowConfig(
     base=OptimiserConfig(n_steps=30, batch_tokens=600),
     tune=OptimiserConfig(lr=2e-3, n_steps=8, batch_tokens=600, decay=1.0),
     scratch=OptimiserConfig(n_steps=8, batch_tokens=600),
-    text=TextConfig((6, 3, 3), (4, 2, 2), neutral=12, losses=40),
+    text=TextConfig((6, 3, 3), (4, 2, 2), losses=40),
     arms=("assistant", "piston", "continued_a", "scratch"),
     n_conversations=2,
     reach=3,
@@ -86,7 +86,7 @@ def test_a_null_trains_until_it_moved_as_far_as_the_arms(grown):
     steps = [each["step"] for each in arms["continued_a"]["checkpoints"]]
     assert all(each <= 1.02 * target for each in null[:-1])
     assert null[-1] > 1.02 * target or steps[-1] == CONFIG.reach * CONFIG.tune.n_steps
-    assert steps == list(range(1, steps[-1] + 1))
+    assert steps == list(range(4, steps[-1] + 1, 4))
     assert [each["step"] for each in arms["assistant"]["checkpoints"]] == [2, 4, 6, 8]
 
 

@@ -1,0 +1,64 @@
+"""Which checkpoints of the nulls an organism's dictionary is continued on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts._cast import continued_models
+
+
+def organism(moved, ladders):
+    def checkpoints(sizes):
+        return [
+            {"name": f"step-{i}", "change": {"activations": size}} for i, size in enumerate(sizes)
+        ]
+
+    arms = {
+        name: {"role": "arm", "change": {"activations": size}, "checkpoints": checkpoints([size])}
+        for name, size in moved.items()
+    }
+    nulls = {
+        name: {"role": "null", "change": {"activations": 9}, "checkpoints": checkpoints(sizes)}
+        for name, sizes in ladders.items()
+    }
+    return {"arms": {**arms, **nulls}}
+
+
+def chosen(moved, **ladders):
+    words = continued_models(organism(moved, ladders), Path("o"))
+    names = [word.partition("=")[0] for word in words]
+    assert names[: 1 + len(moved)] == ["base", *moved]
+    return [name.replace("step-", "") for name in names[1 + len(moved) :]]
+
+
+def test_the_least_null_that_moved_as_far_and_the_most_of_the_other_that_did_not_go_beyond():
+    moved = {"x": 0.5, "y": 0.8}
+    found = chosen(moved, a=[0.3, 0.6, 0.55, 0.7, 0.9], b=[0.2, 0.54, 0.56, 0.8, 1.0])
+    assert found == ["a@2", "a@4", "b@1", "b@3"]
+
+
+def test_one_checkpoint_serves_arms_of_like_size():
+    assert chosen({"x": 0.5, "y": 0.51}, a=[0.4, 0.6], b=[0.3, 0.59]) == ["a@1", "b@1"]
+
+
+def test_where_none_moved_as_far_the_nearest():
+    assert chosen({"x": 2.0}, a=[0.4, 0.6], b=[0.7, 0.9]) == ["a@1", "b@0"]
+
+
+def test_rounding_does_not_decide():
+    assert chosen({"x": 0.5}, a=[0.5, 0.6], b=[0.6, 0.4]) == ["a@1", "b@1"]
+
+
+def test_a_trace_measures_what_growing_measured(tiny_trace):
+    grown = json.loads((tiny_trace / "organism" / "organism.json").read_text())["arms"]
+    traced = json.loads((tiny_trace / "trace" / "nulls.json").read_text())["changes"]
+    sizes = {
+        f"{name}@{each['name']}": each["change"]
+        for name, arm in grown.items()
+        for each in arm["checkpoints"]
+    }
+    both = sizes.keys() & traced.keys()
+    assert {name.partition("@")[0] for name in both} >= {"assistant", "continued_a", "continued_b"}
+    for name in both:
+        assert traced[name] == pytest.approx(sizes[name], rel=1e-4)
