@@ -6,6 +6,7 @@ their own. The report is made of the same cards.
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ MEANING = {
     "gain": "log ratio of firing strength where both fire",
     "gating": "Dice distance of the tokens on which it fires",
 }
+SPACED = re.compile(r"(?<=\d) %")
 LIMIT = 60_000
 """Bytes of one card in a notebook."""
 
@@ -243,6 +245,11 @@ def load_trace(directory: str | Path) -> Trace:
     return Trace(**read_parts(directory))
 
 
+def _kept_together(value: object) -> object:
+    """A number and its % on one line; markup stays what it is."""
+    return SPACED.sub("\u00a0%", value) if type(value) is str else value
+
+
 @cache
 def templates() -> jinja2.Environment:
     """The templates of cards and report, with every value escaped.
@@ -256,6 +263,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_kept_together,
     )
     environment.filters |= {"three": three, "percent": percent}
     environment.globals |= {"mark_of": mark_of, "group_titles": GROUPS, "isnan": math.isnan}

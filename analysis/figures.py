@@ -246,7 +246,7 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
         _name_points(axes, mine, stem)
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=_subdivisions(*axes.get_xlim()), numticks=5))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         tidy(axes, "both")
@@ -254,12 +254,21 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
 
 
 def _around(values: np.ndarray) -> tuple[float, float]:
-    """Limits of a log axis with room beside the values, of which there may be one or none."""
+    """Limits of a log axis with room beside the values, of which there may be one or none.
+
+    They span a factor of 4 at least, so that values that hardly differ are seen to.
+    """
     if not len(values):
         return 0.1, 1.0
     low, high = float(np.log(values.min())), float(np.log(values.max()))
-    room = 0.12 * (high - low) or float(np.log(2))
+    room = max(0.12 * (high - low), (np.log(4) - (high - low)) / 2)
     return float(np.exp(low - room)), float(np.exp(high + room))
+
+
+def _subdivisions(low: float, high: float) -> tuple[float, ...]:
+    """Which multiples of the powers of ten are marked, so that their labels do not touch."""
+    n_decades = np.log10(high / low)
+    return (1.0, 2.0, 5.0) if n_decades < 1.5 else (1.0, 3.0) if n_decades < 3 else (1.0,)
 
 
 def _name_points(axes: Axes, table: pd.DataFrame, stem: str) -> None:

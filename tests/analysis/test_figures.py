@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,26 @@ def test_a_single_tuned_model_has_room_on_the_log_axis(data):
     for axes in figures.drift(found).axes:
         low, high = axes.get_xlim()
         assert low < kl / 1.5 < kl * 1.5 < high
+
+
+@pytest.mark.parametrize("width", [3.5, 7.6])
+@pytest.mark.parametrize(("least", "most"), [(0.0119, 0.0126), (0.004, 0.2), (0.01, 6), (1e-6, 6)])
+def test_sizes_of_change_are_marked_without_one_label_on_another(data, width, least, most):
+    kls = np.geomspace(least, most, len(data["arms"]))
+    for arm, kl in zip(data["arms"].values(), kls, strict=True):
+        arm["size"]["kl"] = float(kl)
+    figure = figures.drift(summary.parse(data), width)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert high / low >= 3.99
+        boxes = [
+            label.get_window_extent()
+            for label, at in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
+            if low <= at <= high
+        ]
+        assert boxes
+        assert all(one.x1 < two.x0 for one, two in pairwise(boxes))
 
 
 def test_every_fate_has_a_mark_and_every_mark_a_colour():
