@@ -1,7 +1,7 @@
 # Verbs for people and for CI alike; each works alone and sets itself up in .venv first.
 #
 #   make install   a virtual environment with the pinned packages and this project, editable
-#   make demo      grow the organism, fit, trace, write runs/demo/report.html   (DEMO=quick: smaller)
+#   make demo      grow the organism, fit, trace, write runs/demo/report.html   (DEMO=quick: smaller, in runs/quick)
 #   make test      every test but the slow, GPU and network ones     make test-all: every test
 #   make check     ruff, pyright, import contracts
 #   make peers     every tool that benchmarks/ compares with, each in an environment of its own

@@ -13,8 +13,9 @@ __all__ = ["FULL", "QUICK", "Config", "DemoSize"]
 class Config:
     """How much of it, and where to put it."""
 
-    out: Path = Path("runs/demo")
-    """Folder that gets organism, dictionary, continued dictionaries, trace and report.html."""
+    out: Path | None = None
+    """Folder that gets organism, dictionary, continued dictionaries, trace and report.html; None
+    is runs/demo, or runs/quick where it is quick, so that neither clears the other away."""
     quick: bool = False
     """Two arms and a model too small for a verdict."""
     seed: int = 0

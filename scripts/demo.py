@@ -1,7 +1,7 @@
 """The whole way once: grow an organism, fit, continue, trace, and write the report.
 
-    make demo            twelve minutes on two cores, four GiB
-    make demo DEMO=quick   four minutes, two arms, and no verdict
+    make demo            twelve minutes on two cores that multiply bfloat16, four GiB
+    make demo DEMO=quick   four minutes, two arms, and no verdict; in runs/quick
 
 The same as grow_organism, fit_dictionary, continue_dictionary and trace_personas one after the
 other; each prints its command's folder, and is skipped where that is up to date.
@@ -9,6 +9,7 @@ other; each prints its command's folder, and is skipped where that is up to date
 
 import shutil
 import sys
+from pathlib import Path
 
 from scripts import (
     _continuing,
@@ -27,8 +28,9 @@ from scripts._sizes import FULL, QUICK, Config
 def main(config: Config) -> None:
     """Goes through the stages; each that is up to date is skipped."""
     size = QUICK if config.quick else FULL
-    organism, dictionary = config.out / "organism", config.out / "dictionary"
-    continued, trace = config.out / "continued", config.out / "trace"
+    home = config.out or Path("runs") / ("quick" if config.quick else "demo")
+    organism, dictionary = home / "organism", home / "dictionary"
+    continued, trace = home / "continued", home / "trace"
     grow_organism.main(grow_organism.Config(organism, size.grow(config.seed)))
     train = TrainChanges(n_tokens=size.fit_tokens, seed=config.seed)
     text = (organism / "text",)
@@ -44,8 +46,8 @@ def main(config: Config) -> None:
     trace_personas.main(
         trace_personas.Config(dictionary, continued, trace, organism, seed=config.seed)
     )
-    shutil.copyfile(trace / "report.html", config.out / "report.html")
-    print(config.out / "report.html")
+    shutil.copyfile(trace / "report.html", home / "report.html")
+    print(home / "report.html")
 
 
 if __name__ == "__main__":
