@@ -49,7 +49,7 @@ _LITTLE = GrowConfig()
 QUICK = DemoSize(
     replace(
         _LITTLE,
-        base=replace(_LITTLE.base, n_steps=500),
+        base=replace(_LITTLE.base, n_steps=300),
         tune=replace(_LITTLE.tune, n_steps=40),
         text=TextConfig(pretraining=(1500, 250, 250), chat=(400, 80, 80)),
         arms=("assistant", "format_only", "continued_a", "continued_b"),
