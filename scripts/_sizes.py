@@ -49,14 +49,14 @@ _LITTLE = GrowConfig()
 QUICK = DemoSize(
     replace(
         _LITTLE,
-        base=replace(_LITTLE.base, n_steps=300),
+        base=replace(_LITTLE.base, n_steps=200),
         tune=replace(_LITTLE.tune, n_steps=40),
         text=TextConfig(pretraining=(1500, 250, 250), chat=(400, 80, 80)),
         arms=("assistant", "format_only", "continued_a", "continued_b"),
         n_conversations=25,
         reach=2,
     ),
-    fit_tokens=300_000,
+    fit_tokens=200_000,
     continue_tokens=60_000,
 )
 """What `make demo DEMO=quick` runs: two arms and their nulls, too little for a verdict."""
