@@ -5,44 +5,24 @@ r"""Writes a dictionary in another library's format, or another library's in thi
 SOURCE is a folder or file of this project, SAELens, dictionary_learning, sparsify, Gemma Scope or
 Llama Scope, a crosscoder of science-of-finetuning, which is written as this project's alone, or
 hf://ORGANISATION/REPOSITORY/FOLDER@REVISION. Latents and reconstructions stay what they are.
-With --upload and such an id, what was written is sent there.
 """
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import sae
 from sae.errors import ConfigError
-from sae.formats import Given, hub, located, recognise, writable
+from sae.formats import hub, located, recognise, writable
 from sae.formats.native import own_words
 from scripts._cli import run
+from scripts._converting import Config
 from scripts._stage import fingerprint, prepared_stage, require_own
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to convert, and to what."""
-
-    POSITIONAL = ("source", "out")
-    source: str
-    """Folder, file or hf:// id of the dictionary; may be given first, without its flag."""
-    out: Path
-    """Folder to write; may be given second, without its flag."""
-    to: str = "forelimb"
-    """Format to write: forelimb, saelens, dictionary_learning or sparsify."""
-    upload: str | None = None
-    """The hf:// id to send it to once it is written; a new repository is private."""
-    given: Given = field(default_factory=Given)
-    """What the dictionary's own files leave open."""
 
 
 def main(config: Config) -> None:
     """Converts unless that has been done already, and sends the result where that is asked."""
-    if config.upload is not None:
-        hub.parse(config.upload)
     form, place = writable(config.to), located(config.source)
     found, file = recognise(place)
     if file.parent.resolve() == config.out.resolve():
@@ -58,8 +38,8 @@ def main(config: Config) -> None:
 
         return work
 
-    kept = replace(config, upload=None)
-    prepared_stage(config.out, {"dictionary": fingerprint(place)}, kept, prepare)
+    written = replace(config, upload=None)
+    prepared_stage(config.out, {"dictionary": fingerprint(place)}, written, prepare)
     if config.upload is not None:
         print(f"forelimb: sent to {hub.upload(config.out, config.upload)}", file=sys.stderr)
 

@@ -1,5 +1,7 @@
 """Adam for a dictionary: its rate, one exact step, and its moments as named tensors."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -39,7 +41,37 @@ def adam(sae: Sae, config: TrainConfig) -> torch.optim.Adam:
     """
     rate = width_lr(sae.config.d_sae) if config.lr is None else config.lr
     free = [each for each in sae.parameters() if each.requires_grad]
-    return torch.optim.Adam(free, lr=rate, betas=config.betas, fused=True)
+    return _Adam(free, lr=rate, betas=config.betas, fused=True)
+
+
+class _Adam(torch.optim.Adam):
+    """Adam that sees a matrix whose columns lie together as its transpose.
+
+    The fused kernel would copy such a matrix and its gradient into rows and back, at twice the
+    price of the step itself.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        lying = [
+            each
+            for group in self.param_groups
+            for each in group["params"]
+            if each.ndim == 2 and each.grad is not None and not each.is_contiguous()
+        ]
+        self._transpose_(lying)
+        try:
+            return super().step(closure)
+        finally:
+            self._transpose_(lying)
+
+    def _transpose_(self, matrices: list[Float[Tensor, "_ _"]]) -> None:
+        for each in matrices:
+            gradient, each.grad = each.grad, None
+            each.data = each.data.T
+            each.grad = None if gradient is None else gradient.T
+            state = self.state[each]
+            state.update({name: t.T for name, t in state.items() if t.ndim == 2})
 
 
 def step_(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-__all__ = ["Latents", "decode", "encode", "nested"]
+__all__ = ["Latents", "apart", "decode", "encode", "nested"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +80,9 @@ class Latents:
     @cached_property
     def by_latent(self) -> tuple[Int64[Tensor, " n_kept"], Int64[Tensor, " n_starts"]]:
         """The order that puts entries latent by latent, and where each latent's then begin."""
-        order = self.index.argsort(stable=True)
-        return order, _starts(self.index, self.d_sae)
+        # Sorting takes a pass for each byte of a key.
+        narrow = torch.int16 if self.d_sae < 2**15 else torch.int32
+        return self.index.to(narrow).argsort(stable=True), _starts(self.index, self.d_sae)
 
     def n_fires(self) -> Int64[Tensor, " d_sae"]:
         """Tokens on which each latent is above 0."""
@@ -187,6 +188,36 @@ class _Decode(torch.autograd.Function):
             value = torch.empty_like(value).index_copy_(0, ctx.order, value)
         rows = _sums(value[order], bag[order], grad, starts)
         return dots, rows, None, None, None
+
+
+class _Apart(torch.autograd.Function):
+    """A matrix, and rows of it apart, whose gradient is added to the matrix's where that lies.
+
+    Autograd alone would make a second matrix of zeros for it, and a third for the sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> tuple[Shaped[Tensor, "..."], ...]:
+        matrix, few = given
+        ctx.few = few
+        return matrix.view_as(matrix), matrix[few]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Shaped[Tensor, "..."] | None, ...]:
+        whole, rows = grads
+        return whole.index_add_(0, ctx.few, rows), None
+
+
+def apart(
+    matrix: Float[Tensor, "d_sae d_in"], few: Int64[Tensor, " n_few"]
+) -> tuple[Float[Tensor, "d_sae d_in"], Float[Tensor, "n_few d_in"]]:
+    """A matrix and some of its rows, differentiable in both.
+
+    Args:
+        matrix: What only one function here takes, whose gradient is its own to give away.
+        few: Rows, each once.
+    """
+    return _Apart.apply(matrix, few)  # pyright: ignore
 
 
 def encode(

@@ -119,7 +119,7 @@ class Single(nn.Module):
             gradient: Of `rows`.
             rows: Decoder rows.
         """
-        squares = torch.linalg.vecdot(rows, rows).clamp_min_(_LEAST**2)
+        squares = torch.linalg.vector_norm(rows, dim=-1).square_().clamp_min_(_LEAST**2)
         along = torch.linalg.vecdot(gradient, rows) / squares
         gradient.addcmul_(rows, along.unsqueeze(-1), value=-1)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from sae.dictionary import kernels
 from sae.dictionary.kernels import Latents
@@ -90,7 +91,7 @@ def reconstruction(
         >>> reconstruction(torch.tensor([[1.0, 0.0]]), [torch.tensor([[0.0, 0.0]])]).item()
         0.5
     """
-    return torch.stack([(x - x_hat).square().mean() for x_hat in nested]).mean()
+    return torch.stack([mse_loss(x_hat, x) for x_hat in nested]).mean()
 
 
 def auxiliary(
@@ -99,6 +100,7 @@ def auxiliary(
     error: Float[Tensor, "n d_in"],
     dead: Bool[Tensor, " d_sae"],
     k_aux: int,
+    rows: tuple[Float[Tensor, "n_dead d_in"], Float[Tensor, "n_dead d_in"]] | None = None,
 ) -> Float[Tensor, ""]:
     """Squared error, over d_in, of the dead latents' attempt at what the dictionary missed.
 
@@ -111,6 +113,7 @@ def auxiliary(
         error: What the reconstructions miss of them, in training units.
         dead: True where a latent has not fired for long.
         k_aux: Latents used a token, at least 1.
+        rows: Encoder and decoder rows of the dead latents, where the caller has them apart.
 
     Returns:
         At least 0, dimensionless.
@@ -128,11 +131,12 @@ def auxiliary(
         0.5
     """
     few = dead.nonzero().squeeze(1)
+    readers, writers = (sae.W_enc.T[few], sae.W_dec[few]) if rows is None else rows
     centred = sae.scale * x.to(sae.W_enc.dtype) - sae.b_dec
-    tried = torch.addmm(sae.b_enc[few], centred, sae.W_enc.T[few].T).relu()
+    tried = torch.addmm(sae.b_enc[few], centred, readers.T).relu()
     kept = tried.topk(min(k_aux, len(few)), dim=-1, sorted=False)
     z = torch.zeros_like(tried).scatter(-1, kept.indices, kept.values)
-    return (error.detach() - z @ sae.W_dec[few]).square().mean()
+    return (error.detach() - z @ writers).square().mean()
 
 
 class Pass(NamedTuple):
@@ -207,22 +211,32 @@ def dictionary_loss(
     """
     scale, config = sae.scale, sae.config
     scaled = scale * x.to(sae.W_enc.dtype)
+    helps = not isinstance(config.sparsity, HAVE_NO_AUXILIARY) and aux_weight > 0
+    silent = dead if helps and dead is not None and bool(dead.any()) else None
+    W_dec, rows = sae.W_dec, None  # noqa: N806
     if _is_sparse(sae, x):
-        pre = sae.pre_sparse(x, encoder_dtype, progress)
+        W_enc = sae.W_enc  # noqa: N806
+        if silent is not None:
+            few = silent.nonzero().squeeze(1)
+            (W_enc, readers), (W_dec, writers) = (  # noqa: N806
+                kernels.apart(each, few) for each in (W_enc.T, W_dec)
+            )
+            W_enc, rows = W_enc.T, (readers, writers)  # noqa: N806
+        pre = sae.pre_sparse(x, encoder_dtype, progress, W_enc)
         z = fired = sae.sparsity.activate(pre, sae.training)
     else:
         pre = sae.pre_activations(x)
         z = sae.sparsity(pre, sae.training)
         fired = Latents.of(z.detach())
-    nested = kernels.nested(z, sae.W_dec, sae.b_dec, config.prefixes)
+    nested = kernels.nested(z, W_dec, sae.b_dec, config.prefixes)
     found = {"reconstruction": (reconstruction(scaled, nested), 1.0)}
     found |= penalties(sae, x, pre, z, progress)
-    has_auxiliary = not isinstance(config.sparsity, HAVE_NO_AUXILIARY)
-    if has_auxiliary and dead is not None and aux_weight > 0 and bool(dead.any()):
+    if silent is not None:
         used = max(1, config.d_in // 2) if k_aux is None else k_aux
         every = max(1, len(x) // AUX_TOKENS)
         error = scaled[::every] - nested[-1][::every]
-        found["auxiliary"] = (auxiliary(sae, x[::every], error, dead, used), aux_weight)
+        missed = auxiliary(sae, x[::every], error, silent, used, rows)
+        found["auxiliary"] = (missed, aux_weight)
     terms = {name: term for name, (term, _) in found.items()}
     weights = {name: weight for name, (_, weight) in found.items()}
     return Loss(terms, weights), Pass(fired, nested[-1] / scale)

@@ -5,6 +5,8 @@ so that batching cannot change an answer.
 """
 
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import TypeVar
 
 import torch
@@ -14,25 +16,11 @@ from torch import Tensor
 from sae.dictionary.kernels import Latents
 from sae.errors import InputError
 
-__all__ = [
-    "CeSums",
-    "FireSums",
-    "FvuSums",
-    "KlSums",
-    "ce_recovered_compute",
-    "ce_recovered_update",
-    "dead_compute",
-    "dead_update",
-    "fire_rate_compute",
-    "fire_rate_update",
-    "fvu_compute",
-    "fvu_update",
-    "kl_compute",
-    "kl_update",
-    "l0_compute",
-    "l0_update",
-]
+__all__ = ["CeSums", "FireSums", "FvuSums", "KlSums", "dead_compute", "dead_update"]
+__all__ += ["ce_recovered_compute", "ce_recovered_update", "fire_rate_compute", "fire_rate_update"]
+__all__ += ["fvu_compute", "fvu_update", "kl_compute", "kl_update", "l0_compute", "l0_update"]
 
+ROWS = 256
 _SumsT = TypeVar("_SumsT", bound="_Sums")
 
 
@@ -75,8 +63,13 @@ def fvu_update(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> Fv
     Returns:
         Sums over these tokens.
     """
-    exact = x.detach().double()
-    error = exact - x_hat.detach().double()
+    parts = zip(x.detach().split(ROWS), x_hat.detach().split(ROWS), strict=True)
+    return reduce(add, (_fvu_part(*each) for each in parts))  # float64 parts that fit a cache
+
+
+def _fvu_part(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> FvuSums:
+    exact = x.double()
+    error = exact - x_hat.double()
     return FvuSums(len(x), exact.sum(0), exact.square().sum(0), error.square().sum())
 
 

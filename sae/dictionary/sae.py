@@ -102,7 +102,11 @@ class Sae(nn.Module):
         return self.sparsity(self.pre_activations(x), self.training)
 
     def pre_sparse(
-        self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None, progress: float = 1.0
+        self,
+        x: Float[Tensor, "n d_in"],
+        dtype: torch.dtype | None = None,
+        progress: float = 1.0,
+        W_enc: Float[Tensor, "d_in d_sae"] | None = None,  # noqa: N803
     ) -> Latents:
         """Pre-activations of the entries that fire or, in training, teach a threshold.
 
@@ -111,6 +115,7 @@ class Sae(nn.Module):
             dtype: Of the encoder's product; that of the weights where None. Where it is narrower,
                 pre-activations are rounded to it; all else stays in the type of the weights.
             progress: Share of the fit behind, in [0, 1]; matters in training alone.
+            W_enc: The encoder's weights as a caller's graph has them; the parameter where None.
 
         Returns:
             Entries at no n d_sae of memory, differentiable with respect to the parameters; unit:
@@ -125,7 +130,8 @@ class Sae(nn.Module):
         kept = kept.valued(kept.value.to(centred.dtype))
         if not torch.is_grad_enabled():
             return kept
-        return kernels.encode(kept, centred, self.W_enc, self.b_enc, self.b_dec)
+        W_enc = self.W_enc if W_enc is None else W_enc  # noqa: N806
+        return kernels.encode(kept, centred, W_enc, self.b_enc, self.b_dec)
 
     def encode_sparse(
         self, x: Float[Tensor, "n d_in"], dtype: torch.dtype | None = None

@@ -13,7 +13,7 @@ from sae.dictionary import (
     initialise_,
     selection,
 )
-from sae.dictionary.kernels import Latents, decode
+from sae.dictionary.kernels import Latents, apart, decode
 from sae.dictionary.losses import dictionary_loss
 from sae.formats import native
 from training.config import TrainConfig
@@ -155,3 +155,16 @@ def test_no_step_and_no_encoding_forms_a_dense_matrix(sparsity, prefixes, monkey
     with Largest() as largest:
         sae.encode(x)
     assert largest.numel >= 1024 * 512
+
+
+def test_rows_taken_apart_add_their_gradient_to_the_matrix():
+    matrix, few = sample(3, n=9).requires_grad_(), torch.tensor([5, 0])
+    factor = torch.arange(2.0)[:, None] + 2
+
+    def gradient(whole, rows):
+        total = whole.square().sum() + (factor * rows.exp()).sum()
+        return torch.autograd.grad(total, matrix)[0]
+
+    assert torch.allclose(gradient(*apart(matrix, few)), gradient(matrix, matrix[few]))
+    only_rows = torch.autograd.grad(apart(matrix, few)[1].sum(), matrix)[0]
+    assert only_rows.sum(1).nonzero().flatten().tolist() == [0, 5]
