@@ -87,7 +87,7 @@ def test_the_page_shows_controls_and_names_the_missing_null(trace_dir):
     page = report.build(trace_dir)
     errors = page[page.index("How often such calls are wrong") : page.index('id="personas"')]
     assert "Controls: other dictionaries of the base model" in errors
-    assert "0 of 500 latents called changed (upper limit 0.735 %)" in errors
+    assert "0 of 500 latents called changed (upper limit 0.735\u00a0%)" in errors
     limits = page[page.index('id="limits"') : page.index('id="methods"')]
     assert "No dictionary of another seed was compared" in limits
     assert "not continued twice" not in limits
