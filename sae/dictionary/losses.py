@@ -169,6 +169,22 @@ def _is_sparse(sae: Sae, x: Float[Tensor, "n d_in"]) -> bool:
     return len(sae.pre_sparse(few).index) <= SPARSE_SHARE * len(few) * sae.config.d_sae
 
 
+def _apart(
+    sae: Sae, dead: Bool[Tensor, " d_sae"] | None
+) -> tuple[
+    Float[Tensor, "d_in d_sae"],
+    Float[Tensor, "d_sae d_in"],
+    tuple[Float[Tensor, "n_dead d_in"], Float[Tensor, "n_dead d_in"]] | None,
+]:
+    """Encoder, decoder, and the rows of dead latents of both apart, if there are any."""
+    if dead is None:
+        return sae.W_enc, sae.W_dec, None
+    few = dead.nonzero().squeeze(1)
+    W_enc, readers = kernels.apart(sae.W_enc.T, few)  # noqa: N806
+    W_dec, writers = kernels.apart(sae.W_dec, few)  # noqa: N806
+    return W_enc.T, W_dec, (readers, writers)
+
+
 def dictionary_loss(
     sae: Sae,
     x: Float[Tensor, "n d_in"],
@@ -213,15 +229,9 @@ def dictionary_loss(
     scaled = scale * x.to(sae.W_enc.dtype)
     helps = not isinstance(config.sparsity, HAVE_NO_AUXILIARY) and aux_weight > 0
     silent = dead if helps and dead is not None and bool(dead.any()) else None
-    W_dec, rows = sae.W_dec, None  # noqa: N806
-    if _is_sparse(sae, x):
-        W_enc = sae.W_enc  # noqa: N806
-        if silent is not None:
-            few = silent.nonzero().squeeze(1)
-            (W_enc, readers), (W_dec, writers) = (  # noqa: N806
-                kernels.apart(each, few) for each in (W_enc.T, W_dec)
-            )
-            W_enc, rows = W_enc.T, (readers, writers)  # noqa: N806
+    is_sparse = _is_sparse(sae, x)
+    W_enc, W_dec, rows = _apart(sae, silent if is_sparse else None)  # noqa: N806
+    if is_sparse:
         pre = sae.pre_sparse(x, encoder_dtype, progress, W_enc)
         z = fired = sae.sparsity.activate(pre, sae.training)
     else:

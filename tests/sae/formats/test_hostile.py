@@ -258,10 +258,11 @@ def test_arrays_that_are_not_what_they_say(folder):
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 10**5, "\udcff"])
 def test_a_config_that_is_none(folder, case, text):
     configs = [each for each in folder.glob("*.json") if each.name != "activation_scaler.json"]
+    if not configs:
+        pytest.skip("this format has no config")
     for config in configs:
         config.write_text(text, errors="surrogateescape")
-    if configs:
-        refusal(folder)
+    assert refusal(folder)
 
 
 @pytest.mark.parametrize(
