@@ -141,8 +141,8 @@ def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ..
     """The models of an organism on which its dictionary must be continued, as NAME=PATH.
 
     The base model, every arm and pole, and checkpoints of the nulls: of the first null, for every
-    arm the first one that moved as far as that arm did; of the second null, for each of those the
-    last one that moved no further.
+    arm the one that moved least of those that moved as far; of the second null, for each of those
+    the one that moved most without going further.
     """
     arms = organism["arms"]
     paths = {name: folder / "models" / name for name in ("base", *arms)}
