@@ -131,9 +131,7 @@ def differences(summary: Summary) -> Table:
         at = ", ".join(map(str, row.checkpoints)) or "n/a"
         rows.append((f"{row.pair[0]} − {row.pair[1]}", row.text, range_of(row), excludes, at))
     head = ("pair", "text", "difference [95 % interval]", "interval", "checkpoints")
-    caption = (
-        "In-span share less that of random subspaces, first minus second, at matched KL from base"
-    )
+    caption = "In-span share less random subspaces', first minus second, at matched KL from base"
     return Table(caption, head, rows, frozenset({0, 1, 3, 4}))
 
 

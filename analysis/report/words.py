@@ -137,7 +137,8 @@ def _difference(row: SpanDifference, summary: Summary) -> Evidence:
     zero = "excludes 0" if side != "undecided" else "includes 0"
     if row.low is None or row.high is None:
         zero = "no interval"
-    text = f"On {row.text}, at matched KL, beyond random subspaces, {says}: difference {range_of(row)}, {zero}.{why}"
+    where = f"On {row.text}, at matched KL, beyond random subspaces"
+    text = f"{where}, {says}: difference {range_of(row)}, {zero}.{why}"
     return Evidence(state, text)
 
 
