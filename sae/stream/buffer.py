@@ -145,7 +145,8 @@ class ActivationBuffer:
 
     The stream is a chain of fills. A fill takes the next chunks, in the order drawn for the epoch,
     as many as the bytes allow and none of the next epoch; its rows come out in an order drawn for
-    the fill. Batches are cut from the chain: what is too short for one opens the next fill's first.
+    the fill. Chunks that are held already are not asked for again. Batches are cut from the chain:
+    what is too short for one opens the next fill's first.
     Hence every kept token comes out exactly once an epoch, up to that remainder, and a cursor of a
     few numbers gives the rest of the stream bit for bit.
 
@@ -184,7 +185,8 @@ class ActivationBuffer:
         self._stream = {"seed": seed, "bytes_limit": bytes_limit, "n_chunks": source.n_chunks}
         self._stream["n_most"] = sum(self._sizes)
         self._epoch = self._first = self._next = self._offset = 0
-        self._rows = torch.empty(0, source.d_in)
+        self._rows, self._n_rows = torch.empty(0, source.d_in), 0
+        self._held: list[int] = []
         self._order = torch.empty(0, dtype=torch.int64)
         if cursor is not None:
             self._resume(cursor)
@@ -255,17 +257,23 @@ class ActivationBuffer:
         self._first, self._offset = self._next, 0
         chunks = self._draw(0, self._source.n_chunks)[self._first :].tolist()
         taken = np.cumsum([self._sizes[number] for number in chunks]) <= self._capacity
-        chunks = chunks[: int(taken.sum())]
+        chunks = sorted(chunks[: int(taken.sum())])
         self._next += len(chunks)
+        if chunks != self._held:  # else a text that fits as a whole: only its order is new
+            self._take(chunks)
+        self._order = self._draw(1, self._n_rows)
+
+    def _take(self, chunks: list[int]) -> None:
+        """The rows of some chunks, in place of those held."""
         # the old rows go before the new ones come, so that both are never held
-        self._rows = torch.empty(0, self._source.d_in)
+        self._held, self._rows = [], torch.empty(0, self._source.d_in)
         self._rows = torch.empty(sum(self._sizes[number] for number in chunks), self._source.d_in)
-        n_rows = 0
+        self._n_rows = 0
         for number in chunks:
             x = self._source.chunk(number)
-            self._rows[n_rows : n_rows + len(x)] = x
-            n_rows += len(x)
-        self._order = self._draw(1, n_rows)
+            self._rows[self._n_rows : self._n_rows + len(x)] = x
+            self._n_rows += len(x)
+        self._held = chunks
 
     def _draw(self, what: int, size: int) -> Int[Tensor, " n"]:
         """An order of ``size`` things; 0 is of chunks, which is one for the epoch, 1 of rows."""

@@ -93,6 +93,16 @@ def test_resuming_right_at_a_refill_reads_no_old_chunk():
     assert len(source.asked) == 2
 
 
+def test_a_source_that_fits_as_a_whole_is_asked_once():
+    source = Numbered()
+    buffer = ActivationBuffer(source, 10, bytes_limit=30 * ROW)
+    take(buffer, 9)
+    assert sorted(source.asked) == list(range(6))
+    cursor = buffer.cursor()
+    resumed = ActivationBuffer(Numbered(), 10, bytes_limit=30 * ROW, cursor=cursor)
+    assert take(resumed, 6) == take(buffer, 6)
+
+
 def test_the_bytes_are_bounded():
     source = Numbered((5, 10, 4, 7, 5))  # 5 and 10 are one row too many
     buffer = ActivationBuffer(source, 4, bytes_limit=14 * ROW + 3)
