@@ -1,14 +1,15 @@
 """Which pre-activations are kept: exact, and without sorting what cannot be among them.
 
 A latent belongs to a group with every d_sae / n_groups-th other. The k largest of a token lie in
-the k groups with the largest maxima, and whatever exceeds a bound lies in a group whose maximum
-does; so one pass over the pre-activations finds the maxima, and only few groups are looked into.
+the k groups with the largest maxima, so one pass over the pre-activations finds the maxima, and
+only few groups are looked into.
 """
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae.dictionary.kernels import Latents
@@ -127,15 +128,16 @@ def _above_each(pre: Chunk, bound: Float[Tensor, " d_sae"], slack: float) -> Ent
 
 
 def _above(pre: Chunk, bound: float) -> Entries:
-    groups = _grouped(pre, N_GROUPS)
-    n_groups = groups.shape[2]
-    if groups.shape[1] == 1:
-        token, index = (pre > bound).nonzero(as_tuple=True)
-        return token, index, pre[token, index]
-    token, group = (groups.amax(1) > bound).nonzero(as_tuple=True)
-    few = groups[token, :, group]
-    entry, row = (few > bound).nonzero(as_tuple=True)
-    return token[entry], row * n_groups + group[entry], few[entry, row]
+    at = _where((pre > bound).view(-1))
+    d_sae = pre.shape[1]
+    return at.div(d_sae, rounding_mode="floor"), at % d_sae, pre.view(-1)[at]
+
+
+def _where(mask: Bool[Tensor, " m"]) -> Int64[Tensor, " n_true"]:
+    """Places of what is true; numpy finds them in about half of torch's time on a CPU."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
 
 
 @torch.no_grad()
