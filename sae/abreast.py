@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
+from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -32,7 +33,7 @@ from torch import nn
 from sae.errors import InputError
 from sae.parcels import lay_down, pick_up
 
-__all__ = ["SMALL_BYTES", "Common", "Job", "Tell", "abreast", "how", "in_turn"]
+__all__ = ["SMALL_BYTES", "Common", "Job", "Tell", "abreast", "how", "in_turn", "warm_up"]
 
 Tell = Callable[..., None]
 """Called by a job with whatever there is to say, and heard in the first process."""
@@ -43,6 +44,8 @@ SMALL_BYTES = 2**26
 ROOM_BYTES = 2**31
 """What all jobs at hand may need beside the libraries, if each needs as much as they share."""
 SECONDS_BETWEEN_NEWS = 0.2
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+OWN = ("sae.", "training.", "analysis.", "scripts.")
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def abreast(
     Args:
         jobs: Each after those it needs.
         tell: Hears what the jobs say, in this process.
-        common: Makes what every job is given, here and while processes start; each of them gets it
+        common: Makes what every job is given, here and while processes import; each of them gets it
             once, and reads arrays in it from the same pages.
         n_processes: How many at a time. None: as many as torch has threads, which are the cores
             unless OMP_NUM_THREADS says otherwise, and no more than `ROOM_BYTES` have room for. One
@@ -123,12 +126,30 @@ def abreast(
         with _one_thread():
             return in_turn(jobs, tell, common)
     hidden = TemporaryDirectory(prefix="forelimb-", ignore_cleanup_errors=True)
-    with hidden as folder, _processes(n, Path(folder)) as pool:
+    warm_up()
+    with hidden as folder:
         with _one_thread():
             n_bytes = lay_down(common(), Path(folder) / "common")
         n = n if n_processes else max(1, min(n, ROOM_BYTES // n_bytes))
-        found = pool.all_done(jobs, tell, n)
+        with _processes(n, Path(folder)) as pool:
+            found = pool.all_done(jobs, tell)
     return {job.name: found[job.name] for job in jobs}
+
+
+def warm_up() -> None:
+    """Begins a process that imports what this one did; those for jobs are copies of it.
+
+    It stays as long as this one, so that libraries are imported once, and where this is called
+    early, beside work of one thread.
+    """
+    if not FORKS:
+        return
+    multiprocessing.set_forkserver_preload([name for name in sys.modules if name.startswith(OWN)])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a terminal's is not for it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _given(job: Job, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,20 +172,18 @@ class _Pool:
     """Processes that were told to start, and what they say."""
 
     def __init__(self, n: int, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.folder, self.news = folder, context.SimpleQueue()
+        context = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+        self.n, self.folder, self.news = n, folder, context.SimpleQueue()
         self.is_done, self.before = False, set(multiprocessing.active_children())
         told = self.news, folder, sys.orig_argv
         self.executor = ProcessPoolExecutor(n, context, _settle, told)
-        for _ in range(n):
-            self.executor.submit(_nothing)  # one is started for each
 
-    def all_done(self, jobs: Sequence[Job], tell: Tell, n: int) -> dict[str, Any]:
-        """Does jobs, no more than `n` at a time."""
+    def all_done(self, jobs: Sequence[Job], tell: Tell) -> dict[str, Any]:
+        """Does jobs, no more at a time than there are processes."""
         waiting, running, found, numbers = list(jobs), {}, {}, count()
         while waiting or running:
             ready = [job for job in waiting if set(job.needs) <= set(found)]
-            for job in ready[: n - len(running)]:
+            for job in ready[: self.n - len(running)]:
                 waiting.remove(job)
                 given, path = _given(job, found), self.folder / str(next(numbers))
                 running[self.executor.submit(_do, job, given, path)] = job.name

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae.abreast import Job, abreast
+from sae.abreast import Job, abreast, warm_up
 from sae.change import neutral_text
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
@@ -120,6 +120,7 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
         The content of `organism.json`.
     """
     _begin(config, out_dir)
+    warm_up()
     nursery = _Nursery(config, out_dir, tell)
     nursery.write_texts()
     base, world = nursery.base(), nursery.world
