@@ -65,17 +65,24 @@ class GrowConfig:
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Shape of every model."""
     base: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(n_steps=2600, weight_decay=0.6, products="auto")
+        default_factory=lambda: OptimiserConfig(n_steps=1300, weight_decay=1.0, products="auto")
     )
     """Pre-training. Without decay the residual stream grows to hundreds of times the norm of an
     embedding."""
     tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1.8e-3, n_steps=480, decay=1.0, products="auto")
+        default_factory=lambda: OptimiserConfig(
+            lr=2e-3,
+            n_steps=320,
+            batch_tokens=1250,
+            weight_decay=1.0,
+            decay=0.5,
+            products="auto",
+        )
     )
-    """Tuning, the same for every arm."""
+    """Tuning, the same for every arm, at the decay of pre-training: without it norms double."""
     scratch: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            n_steps=600, weight_decay=0.6, decay=0.5, products="auto"
+            n_steps=300, weight_decay=1.0, decay=0.5, products="auto"
         )
     )
     """Longest training of a pole from random weights."""
@@ -85,7 +92,7 @@ class GrowConfig:
     """Where the change of activations is measured."""
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
     """Names of the arms to tune."""
-    n_conversations: int = 100
+    n_conversations: int = 50
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
     replay: float = 0.5
     """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
