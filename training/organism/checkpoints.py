@@ -19,6 +19,7 @@ from training.organism.optimiser import OptimiserConfig
 __all__ = ["Checkpoint", "Yardstick", "checkpoints", "due_steps", "lengthened", "up_to"]
 __all__ += ["write_json", "write_model"]
 
+NULL_RATE = 1.5  # of that of the arms
 BEYOND = 1.02  # a null goes a little further than the arm, so that the arm's change is within it
 
 
@@ -110,8 +111,11 @@ def up_to(found: Iterator[Checkpoint], change: float) -> Iterator[Checkpoint]:
 
 
 def lengthened(config: OptimiserConfig, reach: int) -> OptimiserConfig:
-    """The run of a null: up to `reach` times as long, at the full rate for as long as it takes."""
-    return replace(config, n_steps=config.n_steps * reach, decay=0.0)
+    """The run of a null: up to `reach` times as long, at a rate above the arms' and never less.
+
+    At the arms' own rate a model that decays settles before it has moved as far as they.
+    """
+    return replace(config, n_steps=config.n_steps * reach, lr=NULL_RATE * config.lr, decay=0.0)
 
 
 def write_model(folder: Path, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -33,7 +33,7 @@ class TextConfig:
 
     pretraining: tuple[int, int, int] = (3000, 1500, 700)
     """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
-    chat: tuple[int, int, int] = (1000, 200, 200)
+    chat: tuple[int, int, int] = (1000, 250, 250)
     """The same for each of the two files of chats."""
     losses: int = 500
     """Documents of each kind on which the loss of a model is measured."""
