@@ -101,7 +101,7 @@ def test_up_to_asks_for_no_step_more():
 
 def test_a_null_may_take_longer_at_the_full_rate():
     run = OptimiserConfig(n_steps=10, decay=0.5)
-    assert lengthened(run, 4) == replace(run, n_steps=40, decay=0.0)
+    assert lengthened(run, 4) == replace(run, n_steps=40, lr=1.5 * run.lr, decay=0.0)
 
 
 def test_the_last_step_is_always_due():
