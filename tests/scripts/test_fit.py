@@ -21,6 +21,7 @@ from training.state import TrainState
 from training.track import read_rows
 
 ROOT = Path(__file__).parents[2]
+SMALL_BUFFER = 150_000  # bytes
 HOOK = "blocks.1.hook_resid_post"
 N_STEPS = 100
 RUN = [
@@ -33,6 +34,13 @@ RUN = [
 @pytest.fixture(scope="module")
 def words(models, corpus):
     return ["--model", models / "base", "--text", corpus, "--hook", HOOK, *RUN]
+
+
+@pytest.fixture(autouse=True)
+def _refills(request, monkeypatch):
+    """A buffer smaller than the text, so that it is filled anew; a shard of a cache is larger."""
+    if request.cls is not TestACache:
+        monkeypatch.setattr("scripts._fit.BUFFER_BYTES", SMALL_BUFFER)
 
 
 @pytest.fixture
@@ -207,6 +215,7 @@ class TestRefusals:
 DRIVER = '''
 import json, os, signal, sys, time
 from pathlib import Path
+import scripts._fit
 from scripts.fit_dictionary import Config, main, run
 from sae.stream.buffer import ModelSource
 from training.track import JsonlTracker
@@ -245,7 +254,8 @@ SCENES = {
     "pointer-SIGKILL": lambda: on_call(os, "fsync", 9, send(signal.SIGKILL)),
     "hasty-SIGTERM": lambda: on_call(JsonlTracker, "log", 50, twice(signal.SIGTERM)),
 }
-home, *argv = sys.argv[1:]
+home, buffer_bytes, *argv = sys.argv[1:]
+scripts._fit.BUFFER_BYTES = int(buffer_bytes)
 ends = {}
 for name, patch in SCENES.items():
     child = os.fork()
@@ -268,7 +278,7 @@ def ends(words, tmp_path_factory):
     """Folder and exit code of every scene."""
     home = tmp_path_factory.mktemp("scenes")
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(home), *map(str, words)],
+        [sys.executable, "-c", DRIVER, str(home), str(SMALL_BUFFER), *map(str, words)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -67,16 +67,10 @@ class GrowConfig:
     base: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(n_steps=1300, weight_decay=1.0, products="auto")
     )
-    """Pre-training. Without decay the residual stream grows to hundreds of times the norm of an
-    embedding."""
+    """Pre-training. Without decay residual norms grow to hundreds of times an embedding's."""
     tune: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            lr=2e-3,
-            n_steps=320,
-            batch_tokens=1250,
-            weight_decay=1.0,
-            decay=0.5,
-            products="auto",
+            lr=2e-3, n_steps=320, batch_tokens=1250, weight_decay=1.0, decay=0.5, products="auto"
         )
     )
     """Tuning, the same for every arm, at the decay of pre-training: without it norms double."""
