@@ -3,7 +3,7 @@ r"""Traces the latents of a base model's dictionary into tuned models, and says 
     python -m scripts.trace_personas --organism runs/demo/organism \
         --dictionary runs/demo/dictionary --continued runs/demo/continued --out runs/demo/trace
 
-Two cores, 190,000 held-out tokens, four tuned models and two nulls: two minutes and 3.5 GiB. Models
+Two cores, 200,000 held-out tokens, four tuned models and two nulls: two minutes and 3.5 GiB. Models
 from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null continued_a=C`.
 Other dictionaries of the base say what they alone change: `--cast.again same_weights=D`, the same
 dictionary continued with another seed, and `--cast.other_seed dictionary_seed=E`, one fitted anew.
