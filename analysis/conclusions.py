@@ -1,5 +1,6 @@
 """A study and its comparison -> the summary: every number with its interval and its null."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from analysis.summary import (
     Context,
     ControlRates,
     Dictionary,
+    ErrorRate,
     Measured,
     Persona,
     Power,
@@ -53,17 +55,27 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
         reuse_index={n: _measured(i) for n, i in comparison.reuse.items() if n in learned},
         base=Base(base.get("ce"), base.get("ideal_ce")),
         span=[_pair(pair) for pair in comparison.pairs if pair.span == "latents"],
-        error_rates={
-            f"{v.held_back} (null of {v.name})": error_rates_of(v.errors)
-            for v in study.verdicts.values()
-            if v.errors is not None
-        },
+        error_rates=_error_rates(study),
         controls=_controls(study),
         power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
         contexts=_contexts(study.carriers.contexts),
         notes=_notes(study, comparison),
         seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
     )
+
+
+def _error_rates(study: Study) -> dict[str, dict[str, ErrorRate]]:
+    """What was said of each held-back checkpoint, once for all arms whose null it was held to."""
+    arms: dict[tuple[str | None, str], list[str]] = defaultdict(list)
+    tables: dict[tuple[str | None, str], pd.DataFrame] = {}
+    for each in study.verdicts.values():
+        if each.null is not None and each.errors is not None:
+            arms[each.held_back, each.null.name].append(each.name)
+            tables[each.held_back, each.null.name] = each.errors
+    return {
+        f"{pair[0]} (null of {', '.join(names)})": error_rates_of(tables[pair])
+        for pair, names in arms.items()
+    }
 
 
 def nulls_of(study: Study) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def three(value: object) -> str:
     if number == 0 or math.isinf(number):
         return f"{number:g}".replace("-", "−")
     size = math.floor(math.log10(abs(float(f"{number:.2e}"))))
-    if size < -3 or size > 8:
+    if size < -4 or size > 8:
         return f"{number:.2e}".replace("-", "−", 1) if number < 0 else f"{number:.2e}"
     rounded = round(number, 2 - size)
     return f"{rounded:,.{max(0, 2 - size)}f}".replace("-", "−")
