@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from analysis.coordinates import COORDINATES, Coordinates
 from sae.errors import ConfigError, InputError
 
-__all__ = ["Null", "choose"]
+__all__ = ["Null", "choose", "unlikeness"]
 
 MAX_BINS = 4
 LATENTS_A_BIN = 100
@@ -237,3 +237,18 @@ def choose(nulls: Sequence[Null], change: float) -> Null | None:
     """
     enough = [null for null in nulls if null.change >= change]
     return min(enough, key=lambda null: null.change) if enough else None
+
+
+def unlikeness(change: float, other: float) -> float:
+    """How far apart two sizes of change are, as the ratio of the larger to the smaller.
+
+    Args:
+        change: Of one model, 0 or more.
+        other: Of the other, in the same unit.
+
+    Example:
+        >>> unlikeness(0.5, 0.25), unlikeness(0.25, 0.5)
+        (2.0, 2.0)
+    """
+    small, large = sorted((change, other))
+    return large / max(small, 1e-12)

@@ -9,7 +9,7 @@ from analysis.contrasts import Span
 from analysis.fates import decide, error_rates
 from analysis.intervals import Interval
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
-from analysis.nulls import Null, choose
+from analysis.nulls import Null, choose, unlikeness
 from analysis.subjects import Seen
 
 __all__ = ["NullSide", "Verdict", "judge", "null_side"]
@@ -93,10 +93,9 @@ def judge(
 def _errors(
     null: Null, held_back: NullSide, personas: pd.DataFrame
 ) -> tuple[str | None, pd.DataFrame | None]:
-    """Error rates on the held-back checkpoint that moved most, but no further than the null."""
-    no_further = [each for each in held_back.nulls if each.change <= null.change]
-    if not no_further:
+    """Error rates on the held-back checkpoint whose change is nearest to that of the null."""
+    if not held_back.nulls:
         return None, None
-    nearest = max(no_further, key=lambda each: each.change)
+    nearest = min(held_back.nulls, key=lambda each: unlikeness(each.change, null.change))
     seen = held_back.seen[nearest.name]
     return nearest.name, error_rates(decide(seen.coordinates, null, personas, nearest.name))

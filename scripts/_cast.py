@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from analysis.controls import Control
+from analysis.nulls import unlikeness
 from analysis.subjects import Subject
 from analysis.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
@@ -142,7 +143,7 @@ def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ..
 
     The base model, every arm and pole, and checkpoints of the nulls: of the first null, for every
     arm the one that moved least of those that moved as far; of the second null, for each of those
-    the one that moved most without going further.
+    the one whose change is nearest to its.
     """
     arms = organism["arms"]
     paths = {name: folder / "models" / name for name in ("base", *arms)}
@@ -167,17 +168,14 @@ def _moved(change: Mapping[str, float]) -> float:
 
 
 def _rung(ladder: Mapping[str, float], goal: float, as_far: bool) -> str:
-    """The checkpoint that moved least of those at or beyond a goal, or most of those below it.
+    """The checkpoint that moved least of those at or beyond a goal, or else that nearest to it.
 
-    Where there is none, the nearest. A trace measures on the same text again, so a thousandth is
-    left for rounding.
+    A trace measures on the same text again, so a thousandth is left for rounding.
     """
-    size = ladder.__getitem__
-    if as_far:
-        beyond = [name for name in ladder if size(name) >= goal * (1 + ROUNDING)]
-        return min(beyond or [max(ladder, key=size)], key=size)
-    below = [name for name in ladder if size(name) <= goal * (1 - ROUNDING)]
-    return max(below or [min(ladder, key=size)], key=size)
+    beyond = [name for name in ladder if ladder[name] >= goal * (1 + ROUNDING)]
+    if as_far and beyond:
+        return min(beyond, key=ladder.__getitem__)
+    return min(ladder, key=lambda name: unlikeness(ladder[name], goal))
 
 
 def texts_of(named: Sequence[Path], organism: Path | None) -> tuple[Path, ...]:

@@ -17,12 +17,12 @@ Recipe = tuple[SaeConfig, TrainConfig]
 def organism(seed: int = 0) -> Recipe:
     """The dictionary of the model organism: width 128, 768 latents, 32 fires a token.
 
-    Two million tokens in batches of 512, since persona latents gain by more steps. The shape is
-    small enough for a laptop, wide enough for every factor of the organism's world to have a latent
-    of its own, and no wider: more latents share a persona out.
+    A million and a half tokens in batches of 512, since persona latents gain by more steps. The
+    shape is small enough for a laptop, wide enough for every factor of the organism's world to have
+    a latent of its own, and no wider: more latents share a persona out.
     """
     run = TrainConfig(
-        n_tokens=2_000_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
+        n_tokens=1_500_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
     )
     return SaeConfig(d_in=128, d_sae=768, sparsity=_batch_topk(32, run)), run
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,9 +17,10 @@ from sae.stream.tokens import TokenizedText
 from training.organism.language_model import LmStep
 from training.organism.optimiser import OptimiserConfig
 
-__all__ = ["Checkpoint", "Yardstick", "checkpoints", "due_steps", "lengthened", "up_to"]
-__all__ += ["write_json", "write_model"]
+__all__ = ["Checkpoint", "Yardstick", "as_far", "checkpoints", "due_steps", "falling_steps"]
+__all__ += ["finished", "hotter", "lengthened", "up_to", "write_json", "write_model"]
 
+HOTTER = 1.3  # rate of a null that has the arms' schedule, over theirs
 NULL_RATE = 1.5  # of that of the arms
 BEYOND = 1.02  # a null goes a little further than the arm, so that the arm's change is within it
 
@@ -97,6 +99,38 @@ def due_steps(n_steps: int, every: int) -> list[int]:
     return sorted({*range(every, n_steps, every), n_steps})
 
 
+def falling_steps(config: OptimiserConfig, n: int) -> list[int]:
+    """Steps at which a null is kept: so many while its rate falls, the last among them.
+
+    While the rate is high weights shake, which those of an arm whose training has ended do not: a
+    null from there moves latents further than the arm can at an equal change of activations.
+
+    Example:
+        >>> falling_steps(OptimiserConfig(n_steps=100, decay=0.5), 2)
+        [75, 100]
+    """
+    first = config.n_steps * (1 - config.decay)
+    return sorted({round(first + (config.n_steps - first) * (i + 1) / n) for i in range(n)})
+
+
+def hotter(config: OptimiserConfig, attempt: int) -> OptimiserConfig:
+    """The run of a null: that of the arms, at a rate that grows with every attempt from the first.
+
+    At the arms' own rate a model that reads on in its pre-training text moves less than they.
+    """
+    return replace(config, lr=HOTTER**attempt * config.lr)
+
+
+def as_far(kept: Sequence[Checkpoint], change: float) -> bool:
+    """Whether any checkpoint's activations moved further than those of another model.
+
+    Args:
+        kept: The checkpoints.
+        change: `Change.activations` of the other model.
+    """
+    return max(each.change.activations for each in kept) > BEYOND * change
+
+
 def up_to(found: Iterator[Checkpoint], change: float) -> Iterator[Checkpoint]:
     """Checkpoints up to the first whose activations moved further than those of another model.
 
@@ -111,9 +145,9 @@ def up_to(found: Iterator[Checkpoint], change: float) -> Iterator[Checkpoint]:
 
 
 def lengthened(config: OptimiserConfig, reach: int) -> OptimiserConfig:
-    """The run of a null: up to `reach` times as long, at a rate above the arms' and never less.
+    """The run of a null up to `reach` times as long, at a rate above the arms' and never less.
 
-    At the arms' own rate a model that decays settles before it has moved as far as they.
+    For models whose null cannot be trained several times over until it has moved as far.
     """
     return replace(config, n_steps=config.n_steps * reach, lr=NULL_RATE * config.lr, decay=0.0)
 
@@ -122,6 +156,12 @@ def write_model(folder: Path, module: PreTrainedModel, tokenizer: PreTrainedToke
     """A Hugging Face folder with the tokenizer beside the weights."""
     module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The record of a model grown to its end, which is written last; None where there is none."""
+    path = folder / "grown.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_json(path: Path, content: object) -> None:

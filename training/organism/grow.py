@@ -23,10 +23,12 @@ from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
     Checkpoint,
     Yardstick,
+    as_far,
     checkpoints,
     due_steps,
-    lengthened,
-    up_to,
+    falling_steps,
+    finished,
+    hotter,
     write_json,
     write_model,
 )
@@ -50,8 +52,7 @@ __all__ = ["GrowConfig", "grow", "seed_of"]
 
 SCHEMA = "forelimb.organism/1"
 N_CHECKPOINTS = 4  # of an arm
-NULL_CHECKPOINTS = 16  # in as many steps, to meet the size of every arm's change closely
-MIN_STEPS = 4  # between two checkpoints of a null
+NULL_CHECKPOINTS = 12  # of a null, to meet every arm's change closely
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class GrowConfig:
     """Pre-training. Without decay residual norms grow to hundreds of times an embedding's."""
     tune: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            lr=2e-3, n_steps=320, batch_tokens=1250, weight_decay=1.0, decay=0.5, products="auto"
+            lr=2e-3, n_steps=380, batch_tokens=1250, weight_decay=1.0, decay=0.5, products="auto"
         )
     )
     """Tuning, the same for every arm, at the decay of pre-training: without it norms double."""
@@ -90,8 +91,8 @@ class GrowConfig:
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
     replay: float = 0.5
     """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
-    reach: int = 4
-    """A null is trained for at most so many times the steps of an arm to move as far."""
+    reach: int = 3
+    """A null is trained at most so often, each time faster, to move as far as the arms."""
 
     def __post_init__(self) -> None:
         known = [arm.name for arm in ARMS]
@@ -194,9 +195,8 @@ class _Nursery:
         """The base model, and how near its loss is to the ideal observer's."""
         config = self.config
         folder = self.out_dir / "models" / "base"
-        if not (record := _finished(folder)):
-            seed = seed_of(config.seed, "base")
-            module = new_model(config.shape, self.tokenizer, seed)
+        if not (record := finished(folder)):
+            module = new_model(config.shape, self.tokenizer, self._seed("base"))
             *_, last = self._steps("base", module, Kind("text"), config.base)
             n_documents = config.text.losses
             held_out = self._held_out(Kind("text"), "held out")
@@ -214,18 +214,13 @@ class _Nursery:
     def arm(self, arm: Arm, target: float, goal: float | None) -> dict[str, Any]:
         """One arm with its checkpoints.
 
-        A null is trained until it moved as far as `target`, a pole until its loss is near `goal`.
+        A null is to move as far as `target`; a pole is trained until its loss is near `goal`.
         """
         folder = self.out_dir / "models" / arm.name
-        if record := _finished(folder):
+        if record := finished(folder):
             return record
         held_out = self._held_out(arm.kind, f"held out {arm.name}")
-        module = self._start(arm)
-        kept: list[Checkpoint] = []
-        for each in self._checkpoints(arm, module, target, folder):
-            kept.append(each)
-            if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
-                break
+        module, kept = self._tuned(arm, target, goal, held_out)
         model = load_model(module, self.tokenizer)
         shown = behaviour(
             self.world, model, arm, self.config.n_conversations, self._seed("behaviour")
@@ -247,19 +242,27 @@ class _Nursery:
             return new_model(self.config.shape, self.tokenizer, self._seed(arm.name))
         return load_model(self.out_dir / "models" / "base").module
 
-    def _checkpoints(
-        self, arm: Arm, module: PreTrainedModel, target: float, folder: Path
-    ) -> Iterator[Checkpoint]:
-        config = self.config
-        run = config.scratch if arm.role == "pole" else config.tune
-        every = max(1, run.n_steps // N_CHECKPOINTS)
+    def _tuned(
+        self, arm: Arm, target: float, goal: float | None, held_out: list[Batch], attempt: int = 1
+    ) -> tuple[PreTrainedModel, list[Checkpoint]]:
+        module, kept = self._start(arm), list[Checkpoint]()
+        for each in self._checkpoints(arm, module, attempt):
+            kept.append(each)
+            if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
+                break
+        if arm.role == "null" and attempt < self.config.reach and not as_far(kept, target):
+            return self._tuned(arm, target, goal, held_out, attempt + 1)
+        return module, kept
+
+    def _checkpoints(self, arm: Arm, module: PreTrainedModel, attempt: int) -> Iterator[Checkpoint]:
+        run = self.config.scratch if arm.role == "pole" else self.config.tune
+        due = due_steps(run.n_steps, max(1, run.n_steps // N_CHECKPOINTS))
         if arm.role == "null":
-            every = max(MIN_STEPS, run.n_steps // NULL_CHECKPOINTS)
-            run = lengthened(run, config.reach)
-        replay = config.replay if arm.role == "arm" else 0.0
+            run, due = hotter(run, attempt), falling_steps(run, NULL_CHECKPOINTS)
+        replay = self.config.replay if arm.role == "arm" else 0.0
         steps = self._steps(arm.name, module, arm.kind, run, replay)
-        found = checkpoints(module, steps, due_steps(run.n_steps, every), folder, self._yardstick)
-        return up_to(found, target) if arm.role == "null" else found
+        folder = self.out_dir / "models" / arm.name
+        return checkpoints(module, steps, due, folder, self._yardstick)
 
     @cached_property
     def _yardstick(self) -> Yardstick:
@@ -285,16 +288,11 @@ class _Nursery:
         replay: float = 0.0,
     ) -> Iterator[LmStep]:
         vocabulary, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
-        size = optimiser.batch_tokens
-        source = arm_batches(self.world, kind, vocabulary, seed, size, replay=replay)
+        source = arm_batches(
+            self.world, kind, vocabulary, seed, optimiser.batch_tokens, replay=replay
+        )
         return told(train(module, source, optimiser), self.tell, name, optimiser.n_steps)
 
     def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:
         write_model(folder, module, self.tokenizer)
         write_json(folder / "grown.json", record)
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The record of a model grown to its end, which is written last."""
-    path = folder / "grown.json"
-    return json.loads(path.read_text()) if path.exists() else None

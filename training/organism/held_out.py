@@ -31,7 +31,7 @@ arms are tuned to be, and chats of assistants of any persona."""
 class TextConfig:
     """How many documents of each split to write; no model is trained on any of them."""
 
-    pretraining: tuple[int, int, int] = (3000, 1500, 700)
+    pretraining: tuple[int, int, int] = (2500, 2000, 700)
     """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
     chat: tuple[int, int, int] = (1000, 250, 250)
     """The same for each of the two files of chats."""

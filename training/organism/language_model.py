@@ -48,7 +48,7 @@ class ShapeConfig:
     """Width of the residual stream."""
     n_layers: int = 3
     """Number of blocks: naming a speaker, gathering what that speaker said, and choosing a word."""
-    n_heads: int = 4
+    n_heads: int = 8
     """Attention heads a block."""
     n_positions: int = 160
     """Longest sequence, in tokens."""

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from sae.abreast import in_turn
 from sae.errors import ConfigError
 from sae.stream.model import check_pair, load_model
 from sae.stream.text import read_documents
@@ -79,15 +80,25 @@ def test_behaviour_is_said_of_arms_that_speak(grown):
     assert arms["continued_a"]["behaviour"] is None and arms["continued_a"]["learned"] is None
 
 
-def test_a_null_trains_until_it_moved_as_far_as_the_arms(grown):
+def test_a_null_has_the_schedule_of_the_arms_and_is_kept_while_its_rate_falls(grown):
     arms = grown[1]["arms"]
     target = max(arms[name]["change"]["activations"] for name in ("assistant", "piston"))
-    null = [each["change"]["activations"] for each in arms["continued_a"]["checkpoints"]]
-    steps = [each["step"] for each in arms["continued_a"]["checkpoints"]]
-    assert all(each <= 1.02 * target for each in null[:-1])
-    assert null[-1] > 1.02 * target or steps[-1] == CONFIG.reach * CONFIG.tune.n_steps
-    assert steps == list(range(4, steps[-1] + 1, 4))
+    assert arms["continued_a"]["checkpoints"][-1]["step"] == CONFIG.tune.n_steps
+    assert [each["step"] for each in arms["continued_a"]["checkpoints"]] == list(range(1, 9))
+    assert max(c["change"]["activations"] for c in arms["continued_a"]["checkpoints"]) > target
     assert [each["step"] for each in arms["assistant"]["checkpoints"]] == [2, 4, 6, 8]
+
+
+def test_a_null_that_moved_too_little_goes_again_and_faster(tmp_path, monkeypatch):
+    told = []
+    config = replace(CONFIG, arms=("assistant", "continued_a"), reach=3)
+    monkeypatch.setattr("training.organism.checkpoints.BEYOND", 1e6)
+    monkeypatch.setattr("training.organism.grow.abreast", in_turn)  # the patch reaches this process
+    record = grow(config, tmp_path / "o", lambda *news: told.append(news))
+    steps = [step.step for name, _, step in told if name == "continued_a"]
+    assert steps == 3 * list(range(1, 9))
+    names = sorted(each.name for each in (tmp_path / "o/models/continued_a/checkpoints").iterdir())
+    assert names == [each["name"] for each in record["arms"]["continued_a"]["checkpoints"]]
 
 
 def test_a_pole_does_not_begin_at_the_base(grown):

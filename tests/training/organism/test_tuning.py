@@ -9,7 +9,15 @@ from sae.change import Change
 from sae.errors import ConfigError
 from sae.stream.text import Document, Turn
 from sae.stream.tokens import tokenize
-from training.organism.checkpoints import Checkpoint, due_steps, lengthened, up_to
+from training.organism.checkpoints import (
+    Checkpoint,
+    as_far,
+    due_steps,
+    falling_steps,
+    hotter,
+    lengthened,
+    up_to,
+)
 from training.organism.optimiser import OptimiserConfig
 from training.organism.tuning import scored_tokens, text_batches
 
@@ -102,6 +110,17 @@ def test_up_to_asks_for_no_step_more():
 def test_a_null_may_take_longer_at_the_full_rate():
     run = OptimiserConfig(n_steps=10, decay=0.5)
     assert lengthened(run, 4) == replace(run, n_steps=40, lr=1.5 * run.lr, decay=0.0)
+
+
+def test_a_null_of_the_organism_has_the_arms_schedule_at_a_higher_rate():
+    run = OptimiserConfig(n_steps=10, decay=0.5)
+    assert hotter(run, 1) == replace(run, lr=1.3 * run.lr)
+    assert hotter(run, 2) == replace(run, lr=1.3 * 1.3 * run.lr)
+    assert falling_steps(run, 5) == [6, 7, 8, 9, 10]
+    assert falling_steps(run, 2) == [8, 10]
+    assert falling_steps(replace(run, decay=0.0), 2) == [10]
+    assert as_far([checkpoint(1, 0.4), checkpoint(2, 0.3)], 0.39)
+    assert not as_far([checkpoint(1, 0.4), checkpoint(2, 0.3)], 0.4)
 
 
 def test_the_last_step_is_always_due():
