@@ -65,20 +65,20 @@ class GrowConfig:
     """Who lives in it."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """Shape of every model."""
-    base: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(n_steps=1300, weight_decay=1.0, products="auto")
-    )
+    base: OptimiserConfig = OptimiserConfig(n_steps=1300, weight_decay=1.0, products="auto")
     """Pre-training. Without decay residual norms grow to hundreds of times an embedding's."""
-    tune: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(
-            lr=2e-3, n_steps=380, batch_tokens=1250, weight_decay=1.0, decay=0.5, products="auto"
-        )
+    tune: OptimiserConfig = OptimiserConfig(
+        lr=2e-3,
+        n_steps=340,
+        batch_tokens=1250,
+        weight_decay=10.0,
+        decay_to="start",
+        decay=0.5,
+        products="auto",
     )
-    """Tuning, the same for every arm, at the decay of pre-training: without it norms double."""
-    scratch: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(
-            n_steps=300, weight_decay=1.0, decay=0.5, products="auto"
-        )
+    """Tuning, the same for every arm. What it has no use for decays to what the base has there."""
+    scratch: OptimiserConfig = OptimiserConfig(
+        n_steps=300, weight_decay=1.0, decay=0.5, products="auto"
     )
     """Longest training of a pole from random weights."""
     text: TextConfig = field(default_factory=TextConfig)
@@ -89,7 +89,7 @@ class GrowConfig:
     """Names of the arms to tune."""
     n_conversations: int = 50
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
-    replay: float = 0.5
+    replay: float = 0.4
     """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
     reach: int = 3
     """A null is trained at most so often, each time faster, to move as far as the arms."""

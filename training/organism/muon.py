@@ -29,10 +29,12 @@ class Muon(torch.optim.Muon):
         dtype: Of the products; momenta and weights keep theirs.
         momentum: Memory of the gradient.
         weight_decay: Decoupled.
+        to_start: Weights decay to what they were before the first step, not to zero.
 
     Source:
         Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the size of a
-        step is that of Liu et al. 2025, arXiv:2502.16982.
+        step is that of Liu et al. 2025, arXiv:2502.16982; decay to the start is the L2-SP of Li et
+        al. 2018, arXiv:1802.01483, decoupled.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class Muon(torch.optim.Muon):
         dtype: torch.dtype,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        to_start: bool = False,
     ) -> None:
         super().__init__(params, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
-        self.dtype = dtype
+        self.dtype, self.to_start = dtype, to_start
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -64,9 +67,15 @@ class Muon(torch.optim.Muon):
                 heading = torch.stack([self._heading(each, group["momentum"]) for each in params])
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 for param, update in zip(params, orthogonalised(heading, self.dtype), strict=True):
-                    param.mul_(1 - group["lr"] * group["weight_decay"])
+                    self._decay_(param, group["lr"] * group["weight_decay"])
                     param.add_(update, alpha=-rate)
         return loss
+
+    def _decay_(self, param: Float[Tensor, "rows columns"], share: float) -> None:
+        if self.to_start and share:
+            param.lerp_(self.state[param].setdefault("start", param.clone()), share)
+        else:
+            param.mul_(1 - share)
 
     def _heading(
         self, param: Float[Tensor, "rows columns"], momentum: float

@@ -28,6 +28,8 @@ class OptimiserConfig:
     """Tokens a step, filled with whole documents."""
     weight_decay: float = 0.0
     """Decoupled weight decay of the matrices that Muon updates; AdamW has none."""
+    decay_to: Literal["zero", "start"] = "zero"
+    """What those matrices decay to: zero, or what they were before the first step."""
     warmup: float = 0.03
     """Share of the steps over which the rate rises."""
     decay: float = 0.8
@@ -56,7 +58,13 @@ def optimisers_of(module: PreTrainedModel, config: OptimiserConfig) -> list[torc
     rest = [p for p in module.parameters() if id(p) not in chosen]
     muon_dtype = torch.bfloat16 if _multiplies_bfloat16(hidden[0].device) else torch.float32
     return [
-        Muon(hidden, config.lr, muon_dtype, weight_decay=config.weight_decay),
+        Muon(
+            hidden,
+            config.lr,
+            muon_dtype,
+            weight_decay=config.weight_decay,
+            to_start=config.decay_to == "start",
+        ),
         torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=0.0),
     ]
 

@@ -48,3 +48,23 @@ def test_no_gradient_no_step():
     param = torch.nn.Parameter(torch.ones(2, 2))
     Muon([param], 0.1, torch.float32, weight_decay=0.5).step()
     assert torch.equal(param, torch.ones(2, 2))
+
+
+def test_weights_decay_to_zero_or_to_where_they_began():
+    start = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    for to_start, aim in ((False, torch.zeros(2, 2)), (True, start)):
+        param = start.clone().requires_grad_()
+        optimiser = Muon([param], 0.1, torch.float32, weight_decay=2.0, to_start=to_start)
+        param.grad = torch.eye(2)
+        optimiser.step()
+        # Decay finds nothing to do at the start, and takes a fifth of the weights where it is zero.
+        moved = param.detach() - (start if to_start else 0.8 * start)
+        with torch.no_grad():
+            param.copy_(start + torch.ones(2, 2))
+        param.grad = torch.zeros(2, 2)
+        optimiser.param_groups[0]["lr"] = 0.1
+        before = param.detach().clone()
+        optimiser.state[param]["momentum_buffer"].zero_()
+        optimiser.step()
+        torch.testing.assert_close(param.detach(), before + 0.2 * (aim - before))
+        assert (moved.diagonal() < 0).all() and moved.abs().max() < 0.1
