@@ -255,13 +255,14 @@ def error_sentences(summary: Summary) -> Iterator[str]:
         summary: Of the trace.
 
     Yields:
-        One sentence a null and family.
+        One sentence a null.
     """
     for null, families in summary.error_rates.items():
-        for family, rate in families.items():
-            if not rate.n:
-                continue
-            yield (
-                f"In {null}, where nothing of interest happened, {percent_of(rate.changed)} "
-                f"of {rate.n:,} latents ({family}) were called changed."
-            )
+        said = [
+            f"of {rate.n:,} latents ({family}) {percent_of(rate.changed)} were called changed and "
+            f"{percent_of(rate.preserved)} preserved"
+            for family, rate in families.items()
+            if rate.n
+        ]
+        if said:
+            yield f"In {null}, where nothing of interest happened, {', '.join(said)}."
