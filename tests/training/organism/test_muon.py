@@ -62,7 +62,6 @@ def test_weights_decay_to_zero_or_to_where_they_began():
         with torch.no_grad():
             param.copy_(start + torch.ones(2, 2))
         param.grad = torch.zeros(2, 2)
-        optimiser.param_groups[0]["lr"] = 0.1
         before = param.detach().clone()
         optimiser.state[param]["momentum_buffer"].zero_()
         optimiser.step()
