@@ -18,21 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import RESULTS, append
-from benchmarks.rounds import Contestant, activations, ratio, show, start, take_turns
+from benchmarks.rounds import Contestant, activations, dtypes, ratio, show, start, take_turns
 
 KINDS = ("topk", "batch_topk")
-WHO = (  # peer, its kinds; ours in the peers' precision too
-    ("forelimb", tuple(f"{kind}{dtype}" for kind in KINDS for dtype in ("", ":bfloat16"))),
-    ("sparsify", ("topk",)),
-    ("dictionary_learning", KINDS),
-    ("saelens", KINDS),
-)
+PEERS = {"sparsify": ("topk",), "dictionary_learning": KINDS, "saelens": KINDS}
 
 
 def contestants(shape: dict, data: Path, threads: int) -> list[Contestant]:
     """Everyone whose environment is there."""
-    rows = [(f"floor/{dtype}", "step_floor", dtype) for dtype in ("float32", "bfloat16")]
-    rows += [(f"{peer}/{kind}", f"encode_{peer}", kind) for peer, kinds in WHO for kind in kinds]
+    ours = tuple(f"{kind}:{dtype}" for kind in KINDS for dtype in dtypes())
+    rows = [(f"floor/{dtype}", "step_floor", dtype) for dtype in dtypes()]
+    for peer, kinds in {"forelimb": ours, **PEERS}.items():
+        rows += [(f"{peer}/{kind}", f"encode_{peer}", kind) for kind in kinds]
     started = [
         start(name, worker, {**shape, "kind": kind}, data, threads) for name, worker, kind in rows
     ]
@@ -42,12 +39,11 @@ def contestants(shape: dict, data: Path, threads: int) -> list[Contestant]:
 def compared() -> list[tuple[str, str]]:
     """Pairs of slow and fast: each peer's kind by ours, then ours by the floor."""
     pairs = []
-    for peer, kinds in WHO[1:]:
+    for peer, kinds in PEERS.items():
         for kind in kinds:
-            pairs += [(f"{peer}/{kind}", f"forelimb/{kind}{d}") for d in ("", ":bfloat16")]
+            pairs += [(f"{peer}/{kind}", f"forelimb/{kind}:{dtype}") for dtype in dtypes()]
     for kind in KINDS:
-        pairs.append((f"forelimb/{kind}", "floor/float32"))
-        pairs.append((f"forelimb/{kind}:bfloat16", "floor/bfloat16"))
+        pairs += [(f"forelimb/{kind}:{dtype}", f"floor/{dtype}") for dtype in dtypes()]
     return pairs
 
 

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.results import ROOT
+from training.organism.optimiser import multiplies_bfloat16
 
 __all__ = [
     "Contestant",
     "Ratio",
     "activations",
+    "dtypes",
     "python_of",
     "ratio",
     "show",
@@ -66,6 +69,12 @@ class Contestant:
         """Its memory, and its end."""
         out, _ = self.process.communicate()
         self.peak_mib = json.loads(out.strip().splitlines()[-1])["peak_mib"]
+
+
+def dtypes() -> list[str]:
+    """What this project is timed in, the fastest last: what is not emulated."""
+    fast = multiplies_bfloat16(torch.device("cpu"))
+    return ["float32", "bfloat16"] if fast else ["float32"]
 
 
 def python_of(peer: str) -> Path | None:

@@ -163,31 +163,25 @@ class _Decode(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Shaped[Tensor, "..."]:
-        value, W_dec, latents, order, bags = given  # noqa: N806
+        value, W_dec, latents, bag, order, bags = given  # noqa: N806
+        ctx.latents, ctx.bag = latents, bag
+        ctx.save_for_backward(value, W_dec)
         index = latents.index if order is None else latents.index[order]
-        value = value if order is None else value[order]
-        ctx.latents, ctx.order, ctx.bags = latents, order, bags
-        ctx.save_for_backward(value, W_dec, index)
-        return _sums(value, index, W_dec, bags)
+        return _sums(value if order is None else value[order], index, W_dec, bags)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Shaped[Tensor, "..."] | None, ...]:
-        (grad,), (value, W_dec, index) = grads, ctx.saved_tensors  # noqa: N806
-        grad = grad.contiguous()
-        n_bags = len(ctx.bags) - 1
-        bag = torch.arange(n_bags, device=index.device)
-        bag = bag.repeat_interleave(ctx.bags.diff(), output_size=len(index))
+        (grad,), (value, W_dec) = grads, ctx.saved_tensors  # noqa: N806
+        grad, latents = grad.contiguous(), ctx.latents
+        order, starts = latents.by_latent
+        bag = ctx.bag[order]
         # What autograd calls for embedding_bag itself: for each entry, grad[bag] . W_dec[index].
+        # Latent by latent, so that a decoder row is fetched once.
         dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001
-            grad, W_dec, index, ctx.bags[:-1], bag, 0, -1
+            W_dec, grad, bag, starts[:-1], latents.index[order], 0, -1
         )
-        order, starts = ctx.latents.by_latent
-        if ctx.order is not None:
-            dots = torch.empty_like(dots).index_copy_(0, ctx.order, dots)
-            bag = torch.empty_like(bag).index_copy_(0, ctx.order, bag)
-            value = torch.empty_like(value).index_copy_(0, ctx.order, value)
-        rows = _sums(value[order], bag[order], grad, starts)
-        return dots, rows, None, None, None
+        dots = torch.empty_like(dots).index_copy_(0, order, dots)
+        return dots, _sums(value[order], bag, grad, starts), None, None, None, None
 
 
 class _Apart(torch.autograd.Function):
@@ -258,13 +252,13 @@ def decode(
         Sums of value times decoder row, one for every part and token.
     """
     n, n_parts = len(latents), len(edges) + 1
-    order, bags = None, latents.starts
+    bag, order, bags = latents.token, None, latents.starts
     if edges:
         inner = torch.tensor(list(edges), device=latents.index.device)
-        bag = torch.bucketize(latents.index, inner, right=True) * n + latents.token
+        bag = torch.bucketize(latents.index, inner, right=True) * n + bag
         order = bag.argsort(stable=True)
         bags = _starts(bag, n * n_parts)
-    out = _Decode.apply(latents.value, W_dec, latents, order, bags)
+    out = _Decode.apply(latents.value, W_dec, latents, bag, order, bags)
     return out.view(n_parts, n, -1)  # pyright: ignore
 
 

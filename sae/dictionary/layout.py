@@ -18,6 +18,7 @@ from sae.errors import InputError
 __all__ = ["Costs", "Layout", "SideBySide", "Single", "layout_for"]
 
 _LEAST = 1e-12  # below which a row has no direction
+_ROWS = 1024  # projected at a time, in cache
 
 
 class Costs(NamedTuple):
@@ -119,9 +120,10 @@ class Single(nn.Module):
             gradient: Of `rows`.
             rows: Decoder rows.
         """
-        squares = torch.linalg.vector_norm(rows, dim=-1).square_().clamp_min_(_LEAST**2)
-        along = torch.linalg.vecdot(gradient, rows) / squares
-        gradient.addcmul_(rows, along.unsqueeze(-1), value=-1)
+        for part, along in zip(gradient.split(_ROWS), rows.split(_ROWS), strict=True):
+            squares = along.norm(dim=-1).square_().clamp_min_(_LEAST**2)
+            share = torch.linalg.vecdot(part, along) / squares
+            part.addcmul_(along, share.unsqueeze(-1), value=-1)
 
 
 class SideBySide(nn.Module):

@@ -132,8 +132,10 @@ def auxiliary(
     """
     few = dead.nonzero().squeeze(1)
     readers, writers = (sae.W_enc.T[few], sae.W_dec[few]) if rows is None else rows
-    centred = sae.scale * x.to(sae.W_enc.dtype) - sae.b_dec
-    tried = torch.addmm(sae.b_enc[few], centred, readers.T).relu()
+    centred = sae.scale * x.to(sae.W_enc.dtype) - sae.b_dec.detach()
+    # A vector of zeros, so that b_dec's gradient is one product of it and not one a token.
+    bias = sae.b_enc[few] + readers @ (sae.b_dec.detach() - sae.b_dec)
+    tried = torch.addmm(bias, centred, readers.T).relu()
     kept = tried.topk(min(k_aux, len(few)), dim=-1, sorted=False)
     z = torch.zeros_like(tried).scatter(-1, kept.indices, kept.values)
     return (error.detach() - z @ writers).square().mean()

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from training.organism.muon import Muon
 
-__all__ = ["OptimiserConfig", "optimisers_of", "products", "rate_at"]
+__all__ = ["OptimiserConfig", "multiplies_bfloat16", "optimisers_of", "products", "rate_at"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def optimisers_of(module: PreTrainedModel, config: OptimiserConfig) -> list[torc
         return [torch.optim.AdamW(module.parameters(), config.lr, (0.9, 0.95), weight_decay=0.0)]
     chosen = {id(p) for p in hidden}
     rest = [p for p in module.parameters() if id(p) not in chosen]
-    muon_dtype = torch.bfloat16 if _multiplies_bfloat16(hidden[0].device) else torch.float32
+    muon_dtype = torch.bfloat16 if multiplies_bfloat16(hidden[0].device) else torch.float32
     return [
         Muon(
             hidden,
@@ -74,7 +74,7 @@ def products(config: OptimiserConfig, device: torch.device) -> AbstractContextMa
 
     On two cores the gradient of one such attention took 13 ms in bfloat16 and 3 ms in float32.
     """
-    plain = config.products == "auto" and not _multiplies_bfloat16(device)
+    plain = config.products == "auto" and not multiplies_bfloat16(device)
     if plain or config.products == "float32":
         return nullcontext()
     held = ExitStack()
@@ -84,7 +84,12 @@ def products(config: OptimiserConfig, device: torch.device) -> AbstractContextMa
     return held
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself; others emulate it, many times slower.
+
+    Args:
+        device: A CPU or a GPU.
+    """
     if device.type == "cpu":
         able = torch.cpu.get_capabilities()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

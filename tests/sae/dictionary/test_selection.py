@@ -35,12 +35,45 @@ def test_the_k_largest_of_every_token(shape, seed, coarse, k, rows):
     assert (z.starts.diff() <= k).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(SHAPES, st.integers(0, 2**31), st.booleans(), st.floats(0, 3), st.integers(1, 50))
-def test_everything_above_a_bound(shape, seed, coarse, bound, rows):
-    pre = drawn(shape, seed, coarse)
-    z = selection.above(iter(pre.split(rows)), bound)
-    assert torch.equal(z.dense(), torch.where(pre > bound, pre, 0.0))
+BOUNDS = st.one_of(
+    st.sampled_from([0.0, 0.25, 1.0]), st.floats(-1, 3).map(lambda b: torch.tensor(b).item())
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    SHAPES,
+    st.integers(0, 2**31),
+    st.booleans(),
+    BOUNDS,
+    st.integers(1, 50),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    st.sampled_from([5, 1 << 18]),
+)
+def test_everything_above_a_bound(shape, seed, coarse, bound, rows, dtype, places):
+    pre = drawn(shape, seed, coarse).to(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "PLACES", places)
+        z = selection.above(iter(pre.split(rows)), bound)
+    is_above = pre.double() > bound
+    assert torch.equal(torch.stack([z.token, z.index], 1), is_above.nonzero())
+    assert torch.equal(z.value, pre[is_above])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_are_those_of_the_whole_however_they_are_cut(dtype, monkeypatch):
+    drawing = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(11, 8, generator=drawing), torch.randn(8, 23, generator=drawing)
+    bias = torch.randn(23, generator=drawing)
+    monkeypatch.setattr(selection, "N_COLUMNS", 5)
+    monkeypatch.setattr(selection, "CHUNK_ELEMENTS", {False: 4 * 23, True: 4 * 23})
+    chunks = selection.pre_activations(x, weight, bias, dtype)
+    for _ in range(2):
+        found = [pre.clone() for pre in chunks()]
+        assert [len(pre) for pre in found] == [4, 4, 3]
+        expected = x.to(dtype).double() @ weight.to(dtype).double() + bias.to(dtype)
+        rtol = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(torch.cat(found).double(), expected, rtol=rtol, atol=rtol)
 
 
 @settings(max_examples=60, deadline=None)
