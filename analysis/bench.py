@@ -5,7 +5,7 @@ the base model apart. Every table and matrix here has one row a counted token, i
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.intervals import Blocks, assign_blocks, resample_weights
+from analysis.readings import reading
 from analysis.traces import Firing, firing
 from sae.dictionary.sae import Sae
 from sae.stream.activations import HookPoint, activations, outliers, padded
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Bench", "lay_bench", "residuals", "through"]
+__all__ = ["Bench", "ModelBench", "lay_bench", "lay_vectors", "residuals", "through"]
 
 CHUNK = 4096
 DOCUMENTS_A_PASS = 16
@@ -30,14 +31,10 @@ DOCUMENTS_A_PASS = 16
 class Bench:
     """Held-out tokens with the base model's residual vectors."""
 
-    base: LanguageModel
-    """The model before."""
-    hook: HookPoint
-    """Where residual vectors are taken."""
-    text: TokenizedText
+    table: pd.DataFrame
     """All tokens, those that do not count among them."""
     counted: Bool[np.ndarray, " n_all"]
-    """Which rows of `text.table` count."""
+    """Which rows of `table` count."""
     tokens: pd.DataFrame
     """The rows that count."""
     blocks: Blocks
@@ -57,7 +54,21 @@ class Bench:
         return (self.tokens["split"] == split).to_numpy()
 
 
-def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: int = 0) -> Bench:
+@dataclass(frozen=True, eq=False)
+class ModelBench(Bench):
+    """The same, with the model that the vectors are of, so that others can be laid beside it."""
+
+    base: LanguageModel
+    """The model before."""
+    hook: HookPoint
+    """Where residual vectors are taken."""
+    text: TokenizedText
+    """All tokens."""
+
+
+def lay_bench(
+    base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: int = 0
+) -> ModelBench:
     """Lays the base model on the bench.
 
     Args:
@@ -70,16 +81,36 @@ def lay_bench(base: LanguageModel, hook: HookPoint, text: TokenizedText, seed: i
         ConfigError: Fewer than 8 documents.
     """
     whole = _harvested(base, hook, text, np.ones(text.n_tokens, bool))
-    special = text.table["is_special"].to_numpy(bool)
-    counted = ~special & ~outliers(torch.from_numpy(whole)).numpy()
-    tokens = text.table.loc[counted].reset_index(drop=True)
+    laid = lay_vectors(text.table, whole, outliers(torch.from_numpy(whole)).numpy(), seed)
+    return ModelBench(**vars(laid), base=base, hook=hook, text=text)
+
+
+def lay_vectors(
+    table: pd.DataFrame,
+    x: Float[np.ndarray, "n_all d_in"],
+    outlier: Bool[np.ndarray, " n_all"],
+    seed: int = 0,
+) -> Bench:
+    """Lays residual vectors on the bench.
+
+    Args:
+        table: Labels, one row a token of held-out documents.
+        x: The base model's residual vectors of all of them.
+        outlier: Which of them are norm outliers.
+        seed: Of the resampling blocks and of the resamples.
+
+    Raises:
+        ConfigError: Fewer than 8 documents.
+    """
+    counted = ~table["is_special"].to_numpy(bool) & ~outlier
+    tokens = table.loc[counted].reset_index(drop=True)
     blocks = assign_blocks(tokens["doc"], seed=seed)
     weights = resample_weights(blocks.n_blocks, seed=seed)
-    return Bench(base, hook, text, counted, tokens, blocks, weights, whole[counted])
+    return Bench(table, counted, tokens, blocks, weights, x[counted])
 
 
 def residuals(
-    bench: Bench, model: LanguageModel, mask: Bool[np.ndarray, " n"] | None = None
+    bench: ModelBench, model: LanguageModel, mask: Bool[np.ndarray, " n"] | None = None
 ) -> Float[np.ndarray, "kept d_in"]:
     """Another model's residual vectors on the counted tokens, or on those of a mask over them."""
     wanted = bench.counted.copy()
@@ -90,7 +121,8 @@ def residuals(
 
 def through(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Firing:
     """What a dictionary makes of residual vectors on the bench, with the moments of its error."""
-    return firing(dictionary, _chunks(x), bench.blocks)
+    found = firing(dictionary, _chunks(x), bench.blocks)
+    return replace(found, reading=reading(dictionary, x))
 
 
 def _chunks(x: Float[np.ndarray, "n d_in"]) -> Iterator[Float[Tensor, "chunk d_in"]]:

@@ -27,6 +27,7 @@ from sae.errors import InputError
 
 __all__ = ["MATCHED", "Carriers", "find_carriers"]
 
+SCORES = ("latent", "probe")
 MATCHED = SelectConfig(match=("token_id", "context", "role"))
 """Compared tokens are the same word, in the same kind of document, role and position bucket."""
 
@@ -45,6 +46,16 @@ class Carriers:
     """The same three in every kind of document, one row a context and persona: context, persona,
     n_tokens (labelled, all personas), at_home, latent (AUROC of the persona's first), probe, ideal.
     """
+
+    @classmethod
+    def none(cls) -> "Carriers":
+        """No persona at all, where tokens tell none apart."""
+        personas = ("persona", "latent", "auroc", "auroc_low", "auroc_high", "q_value", "confirmed")
+        scores = ("persona", "auroc", "auroc_low", "auroc_high")
+        contexts = ("context", "persona", "n_tokens", "at_home", *SCORES)
+        tables = (pd.DataFrame(columns=list(names)) for names in (personas, scores, contexts))
+        found, probed, by_context = tables
+        return cls(found.astype({"confirmed": bool}), probed, None, by_context)
 
     def best(self) -> pd.DataFrame:
         """The first carried latent of each persona by its confirmed AUROC, confirmed ones first."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.bench import residuals
+from analysis.bench import ModelBench, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
 from analysis.intervals import Interval
 from analysis.reuse import reuse_index
@@ -71,17 +71,20 @@ def compare(study: Study) -> Comparison:
         for span in study.spans
         if texts
     }
+    pairs = _pairs(study, study.bench, texts) if isinstance(study.bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
-    return Comparison(texts, shares, _pairs(study, texts), _reuse(study, texts), fidelities)
+    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities)
 
 
-def _pairs(study: Study, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:
+def _pairs(
+    study: Study, bench: ModelBench, texts: tuple[str, ...]
+) -> tuple[PairDifference, ...]:
     """The first arm against each other one, at the checkpoints of nearest KL."""
     subjects = [s for s in study.config.tuned if s.name != study.config.pole]
     if not study.spans or not texts or len(subjects) < 2:
         return ()
-    mask = np.logical_or.reduce([text_mask(study.bench, text) for text in texts])
+    mask = np.logical_or.reduce([text_mask(bench, text) for text in texts])
     first, *others = subjects
     found: list[PairDifference] = []
     for other in others:
@@ -91,7 +94,7 @@ def _pairs(study: Study, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:
         if names is None:
             continue
         shifts = [
-            _shift(study, ladder[name], mask) for ladder, name in zip(ladders, names, strict=True)
+            _shift(bench, ladder[name], mask) for ladder, name in zip(ladders, names, strict=True)
         ]
         found += _differences(study, texts, (first.name, other.name), names, (shifts, mask))
     return tuple(found)
@@ -103,8 +106,10 @@ def _ladder(study: Study, subject: Subject) -> dict[str, str]:
     return {name: path for name, path in ladder.items() if name in study.changes}
 
 
-def _shift(study: Study, path: str, mask: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "m d_in"]:
-    return residuals(study.bench, load_model(path), mask) - study.bench.x[mask]
+def _shift(
+    bench: ModelBench, path: str, mask: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, "m d_in"]:
+    return residuals(bench, load_model(path), mask) - bench.x[mask]
 
 
 def _differences(

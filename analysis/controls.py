@@ -117,12 +117,7 @@ def partners(
 def _reordered(firing: Firing, first: Int[np.ndarray, " n"]) -> Firing:
     """The same latents, those of `first` in front, the others after them."""
     order = np.concatenate([first, np.setdiff1d(np.arange(len(firing.rows)), first)])
-    moments = firing.residual_moments
-    return Firing(
-        sparse.csr_array(firing.z[:, order]),
-        firing.rows[order],
-        None if moments is None else moments[:, order],
-    )
+    return firing.of(order)
 
 
 def lay_control(

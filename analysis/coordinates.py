@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy import sparse, stats
+from jaxtyping import Bool, Float
+from scipy import sparse
 
 from analysis.intervals import Blocks, bounds, resample_weights
-from analysis.matrices import cofiring, cosines, n_fires, strongest
+from analysis.matrices import cofiring, cosines, n_fires
 from analysis.quantiles import quantiles
+from analysis.readings import Found
 from analysis.traces import Firing, Sums, block_sums
 from sae.errors import InputError
 
@@ -24,6 +25,8 @@ __all__ = ["COORDINATES", "Coordinates", "measure"]
 COORDINATES = ("direction", "gain", "gating")
 """The coordinates that are measured."""
 LATENTS_AT_ONCE = 128
+LEAST_FACTOR = 0.2  # on activations that is ever expected: less cannot be told from silence
+MIN_BOTH = 30  # tokens on which both fire, for a gain from these alone
 CHANCE = 0.995
 
 
@@ -32,19 +35,21 @@ class Coordinates:
     """The measured coordinates of every inherited latent, and how documents would vary them.
 
     `direction` is the cosine of the two decoder rows. `gain` is the log ratio of summed activation
-    over tokens on which both fire, in nats (0 is none). `gating` is the Dice distance of the two
-    firing patterns, token by token: 0 the same tokens, 1 none in common. `gating_matched` is the
-    same at equal numbers of firings: only the strongest firings of the model that fires more are
-    kept, so that a latent that only grew or shrank across its threshold keeps a low one.
-    `rate_ratio` is the tuned model's number of firings over the base model's.
+    over tokens on which both fire, in nats (0 is none); where these are fewer than 30, that of
+    `kept`. `gating` is the Dice distance of the two
+    firing patterns, token by token: 0 the same tokens, 1 none in common. A firing counts as common
+    where the other model reads at least half of what the gain lets expect, so that a latent that
+    only grew or shrank across its threshold keeps a low distance. `kept` is the slope of what the
+    tuned model reads on what the base model has, over the base model's firings: 1 for all of it, 0
+    for nothing, whatever thresholds hide. `rate_ratio` is the tuned model's number of firings over
+    the base model's.
     """
 
     table: pd.DataFrame
-    """One row an inherited latent: latent, n_fires_base, n_fires_tuned, fire_rate (base), each
-    coordinate with _low and _high (95 %), gating_matched, rate_ratio, rate_ratio_high, and
-    chance_cofiring and chance_cosine: what 99.5 % of its pairs with other latents stay below."""
+    """One row an inherited latent: latent, steady, n_fires_base, n_fires_tuned, fire_rate (base), each
+    coordinate and kept with _low and _high (95 %), rate_ratio, and chance_cofiring and chance_cosine: what 99.5 % of its pairs with other latents stay below."""
     replicates: Mapping[str, Float[np.ndarray, "resamples latents"]]
-    """Each coordinate, gating_matched and rate_ratio in every resample of the documents."""
+    """Each coordinate and kept in every resample of the documents."""
     cofiring: Float[np.ndarray, "d_sae d_sae_tuned"]
     """Dice overlap of every base latent with every tuned latent, added ones included."""
     cosine: Float[np.ndarray, "d_sae d_sae_tuned"]
@@ -59,6 +64,7 @@ def measure(
     blocks: Blocks,
     n_inherited: int,
     weights: Float[np.ndarray, "resamples blocks"] | None = None,
+    steady: Bool[np.ndarray, " inherited"] | None = None,
 ) -> Coordinates:
     """Measure every inherited latent on the same held-out tokens through both models.
 
@@ -68,6 +74,7 @@ def measure(
         blocks: Resampling block of every token; both firings were summed over these.
         n_inherited: Latents that both dictionaries continue; later ones share an index by accident.
         weights: Resamples; the default ones where absent. Pass the same ones for every tuned model.
+        steady: Inherited latents that another run on the base would find again; all where absent.
 
     Returns:
         The coordinates.
@@ -85,26 +92,26 @@ def measure(
     weights = resample_weights(blocks.n_blocks) if weights is None else weights
     found = block_sums(base, tuned, blocks)
     keep = slice(0, n_inherited)
-    at_equal_rates = _matched_counts(base, tuned, blocks, n_inherited)
     one = np.ones((1, blocks.n_blocks))
-    point = _ratios(found, at_equal_rates, one, n_inherited)
-    replicates = _ratios(found, at_equal_rates, weights, n_inherited)
+    seen = _Seen(base, tuned, blocks, n_inherited)
+    factor = np.exp(np.nan_to_num(seen.gain(one)[0])).clip(LEAST_FACTOR, 1 / LEAST_FACTOR)
+    point = seen.ratios(one, factor)
+    replicates = seen.ratios(weights, factor)
     rows = _row_cosines(base, tuned, blocks, weights, n_inherited)
     cosine = cosines(base.rows, tuned.rows)
     direction = np.diagonal(cosine)[keep].astype(float)
     table = pd.DataFrame({"latent": np.arange(n_inherited)})
+    table["steady"] = np.ones(n_inherited, bool) if steady is None else steady
     table["n_fires_base"] = found.n_fires_base.sum(axis=0)[keep].astype(int)
     table["n_fires_tuned"] = found.n_fires_tuned.sum(axis=0)[keep].astype(int)
     table["fire_rate"] = table["n_fires_base"] / found.n_tokens.sum()
     reach = bounds(np.abs(rows - direction), blocks.n_blocks, 0.90)[1]
     table["direction"], table["direction_low"] = direction, direction - reach
     table["direction_high"] = np.minimum(direction + reach, 1)
-    for name in ("gain", "gating"):
+    for name in ("gain", "gating", "kept"):
         low, high = bounds(replicates[name], blocks.n_blocks)
         table[name], table[f"{name}_low"], table[f"{name}_high"] = point[name][0], low, high
-    table["gating_matched"] = point["gating_matched"][0]
-    table["rate_ratio"] = point["rate_ratio"][0]
-    table["rate_ratio_high"] = _rate_ratio_high(found, n_inherited)
+    table["rate_ratio"] = _over(*table[["n_fires_tuned", "n_fires_base"]].to_numpy(float).T)
     dice = cofiring(base.z, tuned.z)
     live = n_fires(tuned.z) > 0
     table["chance_cofiring"] = _chance(dice, live, n_inherited)
@@ -114,47 +121,48 @@ def measure(
     return Coordinates(table, replicates, dice, cosine, n_fires(tuned.z))
 
 
-def _matched_counts(
-    base: Firing, tuned: Firing, blocks: Blocks, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per block: firings of both models, and of each, once each latent keeps its strongest n."""
-    z_base, z_tuned = sparse.csr_array(base.z[:, :n]), sparse.csr_array(tuned.z[:, :n])
-    n_kept = np.minimum(n_fires(z_base), n_fires(z_tuned))
-    top_base, top_tuned = strongest(z_base, n_kept), strongest(z_tuned, n_kept)
-    groups = sparse.csr_array(blocks.indicator(), dtype=np.float64)
-    both = sparse.csr_array(groups @ top_base.multiply(top_tuned)).toarray()
-    either = sparse.csr_array(groups @ (top_base + top_tuned)).toarray()
-    return both, either
+class _Seen:
+    """Sums over blocks, as ratios for every row of weights."""
+
+    def __init__(self, base: Firing, tuned: Firing, blocks: Blocks, n: int) -> None:
+        sides = (base.z, base.reading), (tuned.z, tuned.reading)
+        self.before, self.after = Found.of(*sides, n), Found.of(*sides[::-1], n)
+        self.block, self.shape = blocks.of_token, (blocks.n_blocks, n)
+        there, value, met = self.before.there, self.before.value, self.before.is_met
+        self.both = [self._sums(self.before, np.where(met, each, 0)) for each in (there, value)]
+        self.is_met = np.bincount(self.before.latent[met], minlength=n) >= MIN_BOTH
+        self.slope = [self._sums(self.before, each * value) for each in (there, value)]
+
+    def _sums(self, one: Found, values: np.ndarray) -> np.ndarray:
+        return one.sums(values, self.block, self.shape)
+
+    def gain(self, weights: np.ndarray) -> np.ndarray:
+        """Log ratio over tokens on which both fire; where these are few, the log of kept."""
+        tuned, base = (weights @ each for each in self.both)
+        ratio = np.where(self.is_met, _over(tuned, base), self.kept(weights))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.log(ratio)
+        return np.where(np.isfinite(gain), gain, np.nan)
+
+    def kept(self, weights: np.ndarray) -> np.ndarray:
+        """Slope of the tuned model's readings on the base model's."""
+        top, bottom = (weights @ each for each in self.slope)
+        return _over(top, bottom)
+
+    def ratios(self, weights: np.ndarray, factor: np.ndarray) -> dict[str, np.ndarray]:
+        """Gain, gating and kept, a reading being expected to differ by a factor."""
+        again = every = np.zeros(self.shape)
+        for one, by in ((self.before, factor), (self.after, 1 / factor)):
+            energy = (one.value * (1 if by is factor else by[one.latent])) ** 2
+            again = again + self._sums(one, energy * one.again(by))
+            every = every + self._sums(one, energy)
+        gating = 1 - _over(weights @ again, weights @ every)
+        return {"gain": self.gain(weights), "gating": gating, "kept": self.kept(weights)}
 
 
 def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(bottom > 0, top / bottom, np.nan)
-
-
-def _ratios(
-    found: Sums, at_equal_rates: tuple[np.ndarray, np.ndarray], weights: np.ndarray, n: int
-) -> dict[str, np.ndarray]:
-    """Gain, gating, gating at equal rates and rate ratio, for every row of weights."""
-    n_base, n_tuned, n_both, z_base, z_tuned = (
-        weights @ getattr(found, name)[:, :n]
-        for name in (
-            "n_fires_base",
-            "n_fires_tuned",
-            "n_fires_both",
-            "sum_z_both_base",
-            "sum_z_both_tuned",
-        )
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.log(_over(z_tuned, z_base))
-    both, either = (weights @ each for each in at_equal_rates)
-    return {
-        "gain": np.where(np.isfinite(gain), gain, np.nan),
-        "gating": 1 - _over(2 * n_both, n_base + n_tuned),
-        "gating_matched": 1 - _over(2 * both, either),
-        "rate_ratio": _over(n_tuned, n_base),
-    }
 
 
 def _row_cosines(
@@ -232,22 +240,6 @@ def _inner(
     out += (w @ gram[:, 1:, 0].T) * mine
     out += (w @ gram[:, 0, 1:].T) * theirs
     return out + gram[:, 0, 0]
-
-
-def _rate_ratio_high(found: Sums, n: int) -> np.ndarray:
-    """Upper 97.5 % limit of the ratio of firing rates, which holds for a count of zero too.
-
-    An exact Poisson limit of the tuned count over a lower limit of the base count, both widened by
-    the design effect of documents: how much more the base model's counts vary between blocks than
-    single independent firings would.
-    """
-    counts = found.n_fires_base[:, :n]
-    total, tuned = counts.sum(axis=0), found.n_fires_tuned[:, :n].sum(axis=0)
-    spread = _over(counts.var(axis=0, ddof=1), counts.mean(axis=0))
-    design = np.maximum(np.nan_to_num(spread, nan=1.0), 1.0)
-    upper = design * stats.chi2.ppf(0.975, 2 * (tuned / design + 1)) / 2
-    lower = total - 1.96 * np.sqrt(design * total)
-    return np.where(lower > 0, upper / np.maximum(lower, 1e-12), np.inf)
 
 
 def _chance(pairs: np.ndarray, live: np.ndarray, n: int) -> np.ndarray:

@@ -13,10 +13,12 @@ from jaxtyping import Bool
 
 from analysis.coordinates import COORDINATES, Coordinates
 from analysis.intervals import false_discovery, share_interval
+from analysis.matching import splits
 from analysis.names import EMITTED, fate_rows
 from analysis.names import FATES as FATES
 from analysis.names import REPURPOSED as REPURPOSED
 from analysis.nulls import Null
+from analysis.tails import standard_errors
 from sae.errors import InputError
 
 __all__ = ["Rule", "decide", "error_rates"]
@@ -30,14 +32,16 @@ WIDE = "intervals leave the null's band"
 class Rule:
     """The thresholds of the fates, fixed before any tuned model is looked at."""
 
-    min_firings: int = 30
+    min_firings: int = 64
     """Firings on the held-out tokens, in either model, below which a latent has no fate."""
     q: float = 0.05
     """False discovery rate of changes, within persona latents and within the others."""
     level: float = 0.95
     """Share of null latents inside the bands of all coordinates at once."""
-    lost_ratio: float = 0.1
-    """Share of the base model's firings below which a latent counts as lost."""
+    lost_ratio: float = 0.2
+    """Share of the base model's activation, `kept`, below which a latent counts as lost."""
+    rare: float = 0.5
+    """Share of the base model's firings from which a latent is not lost, wherever it fires."""
     min_direction: float = 0.7
     """Cosine that preservation needs, however far the null drifts."""
     max_gain: float = float(np.log(2))
@@ -46,22 +50,41 @@ class Rule:
     """Dice distance that preservation allows, however far the null drifts."""
 
 
-@dataclass(frozen=True)
-class _Bands:
-    """Limits of every latent's null, for `beyond` (what null latents reach) as drawn."""
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Latents held against a null."""
 
+    null: Null
+    """The null."""
+    rate: np.ndarray
+    """Fire rate of every latent."""
+    errors: dict[str, np.ndarray]
+    """Standard error of every coordinate."""
+    rule: Rule
+    """Thresholds."""
     limits: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Where null latents of like fire rate lie."""
 
     @classmethod
-    def of(cls, null: Null, fire_rate: np.ndarray, level: float) -> "_Bands":
-        return cls({c: null.band(c, fire_rate, level) for c in COORDINATES})
+    def of(cls, table: pd.DataFrame, null: Null, rule: Rule) -> "_Held":
+        rate = table["fire_rate"].to_numpy(float)
+        errors = {c: standard_errors(table, c) for c in COORDINATES}
+        limits = {c: null.band(c, rate, rule.level) for c in COORDINATES}
+        return cls(null, rate, errors, rule, limits)
 
     def beyond(self, coordinate: str, values: np.ndarray) -> np.ndarray:
-        low, high = self.limits[coordinate]
-        return (values < low) | (values > high)
+        own = self.errors[coordinate]
+        return self.null.beyond(coordinate, values, self.rate, own, self.rule.level)
 
-    def hold(self, table: pd.DataFrame, rule: Rule) -> np.ndarray:
+    def standard(self, coordinate: str, values: np.ndarray) -> np.ndarray:
+        return self.null.standard(coordinate, values, self.rate, self.errors[coordinate])
+
+    def p_values(self, coordinate: str, values: np.ndarray) -> np.ndarray:
+        return self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
+
+    def hold(self, table: pd.DataFrame) -> np.ndarray:
         """Whether all three intervals lie inside the bands, cut where a change has a name."""
+        rule = self.rule
         named = {
             "direction": (rule.min_direction, np.inf),
             "gain": (-rule.max_gain, rule.max_gain),
@@ -75,18 +98,19 @@ class _Bands:
         return inside
 
 
-def _point_fates(values: dict[str, np.ndarray], bands: _Bands, rule: Rule) -> np.ndarray:
+def _point_fates(values: dict[str, np.ndarray], held: _Held) -> np.ndarray:
     """The change that the measured point names, or "preserved" where it lies inside every band.
 
-    The values are coordinates, gating_matched and rate_ratio, each [..., latents].
+    The values are coordinates, kept and rate_ratio, each [..., latents].
     """
-    direction = bands.beyond("direction", values["direction"])
-    gating = bands.beyond("gating", values["gating"])
-    gain = bands.beyond("gain", values["gain"])
-    # At equal rates the same tokens fire: what moved across the threshold is the gain's doing.
-    elsewhere = gating & ~(gain & ~bands.beyond("gating", values["gating_matched"]))
+    direction, gain, gating = (held.beyond(c, values[c]) for c in COORDINATES)
+    # Of a latent that differs in both, what lies farther out among null latents names it.
+    louder_than_moved = held.standard("gain", values["gain"]) > held.standard(
+        "gating", values["gating"]
+    )
+    elsewhere = gating & ~(gain & louder_than_moved)
     with np.errstate(invalid="ignore"):
-        lost = values["rate_ratio"] < rule.lost_ratio
+        lost = (values["kept"] < held.rule.lost_ratio) & (values["rate_ratio"] < held.rule.rare)
         louder = values["gain"] > 0
     return np.select(
         [lost, direction, elsewhere, gain & louder, gain],
@@ -126,25 +150,36 @@ def decide(
     table["tuned"], table["origin"], table["n_fires"] = tuned, "base", table["n_fires_base"]
     table = table.merge(_carriers(personas), on="latent", how="left")
     table["fate"], table["q_value"], table["confidence"] = "undetermined", np.nan, np.nan
-    enough = (table["n_fires_base"] >= rule.min_firings).to_numpy()
+    often = (table["n_fires_base"] >= rule.min_firings).to_numpy()
+    unstable = often & ~table["steady"].to_numpy(bool)
+    enough = often & ~unstable
     both = enough & (table["n_fires_tuned"] >= rule.min_firings).to_numpy()
     table["reason"] = np.where(enough, "no null moved as far", "too few firings")
     if null is None:
-        return fate_rows(table)
-    rate = table["fire_rate"].to_numpy(float)
-    bands = _Bands.of(null, rate, rule.level)
-    table["q_value"] = _q_values(table, null, enough, both)
-    named = ("direction", "gain", "gating", "gating_matched", "rate_ratio")
-    point = _point_fates({c: table[c].to_numpy(float) for c in named}, bands, rule)
-    fate, reason = _called(coordinates, table, point, bands, rule, both)
+        return fate_rows(_set_apart(table, unstable))
+    held = _Held.of(table, null, rule)
+    table["p_value"] = _p_values(table, held, enough, both)
+    table["q_value"] = _q_values(table)
+    named = (*COORDINATES, "kept", "rate_ratio")
+    point = _point_fates({c: table[c].to_numpy(float) for c in named}, held)
+    fate, reason = _called(coordinates, table, point, held, both)
     fate = np.where(enough, fate, "undetermined")
     table["fate"] = fate
     reason = np.where(enough, reason, "too few firings")
     table["reason"] = pd.Series(reason, dtype=object).where(fate == "undetermined", None)
-    again = _point_fates(dict(coordinates.replicates), bands, rule)
-    share = (again == fate).mean(axis=0)
+    drawn = {**coordinates.replicates, "rate_ratio": table["rate_ratio"].to_numpy(float)}
+    again = _point_fates(drawn, held)
+    # That a latent is split is told from all documents at once.
+    share = np.where(fate == "split", again != "preserved", again == fate).mean(axis=0)
     table["confidence"] = np.where(fate == "undetermined", np.nan, share)
-    return fate_rows(table)
+    return fate_rows(_set_apart(table, unstable))
+
+
+def _set_apart(table: pd.DataFrame, unstable: np.ndarray) -> pd.DataFrame:
+    """Latents that another run would not find again, whatever became of them."""
+    table.loc[unstable, "fate"] = "unstable"
+    table["reason"] = table["reason"].astype(object).mask(unstable, None)
+    return table
 
 
 def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
@@ -158,18 +193,24 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
     return pd.DataFrame(best[columns])
 
 
-def _q_values(table: pd.DataFrame, null: Null, enough: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg within persona latents and within the others, over latents with firings.
+def _p_values(
+    table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray
+) -> np.ndarray:
+    """The smallest p-value of the coordinates times their number, of latents with firings.
 
-    Where the tuned model fires too rarely to say how or along what, only gating can speak.
+    Where the tuned model fires too rarely to say along what, gain and gating can speak.
     """
-    rate = table["fire_rate"].to_numpy(float)
     smallest = np.full(len(table), np.inf)
     for c in COORDINATES:
         values = table[c].to_numpy(float)
-        p = null.p_values(c, np.where(both | (c == "gating"), values, np.nan), rate)
+        p = held.p_values(c, np.where(both | (c != "direction"), values, np.nan))
         smallest = np.fmin(smallest, p)
-    p = np.where(enough, np.minimum(len(COORDINATES) * smallest, 1.0), np.nan)
+    return np.where(enough, np.minimum(len(COORDINATES) * smallest, 1.0), np.nan)
+
+
+def _q_values(table: pd.DataFrame) -> np.ndarray:
+    """Benjamini-Hochberg within persona latents and within the others."""
+    p = table["p_value"].to_numpy(float)
     out = np.full(len(table), np.nan)
     is_persona = table["persona"].notna().to_numpy()
     for family in (is_persona, ~is_persona):
@@ -181,25 +222,27 @@ def _called(
     coordinates: Coordinates,
     table: pd.DataFrame,
     point: np.ndarray,
-    bands: _Bands,
-    rule: Rule,
+    held: _Held,
     both: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The fate each latent has earned, and why one has earned none."""
-    q = table["q_value"].to_numpy(float)
+    q, rule = table["q_value"].to_numpy(float), held.rule
     significant = np.nan_to_num(q, nan=1.0) <= rule.q
-    gone = (point == "lost") & (table["rate_ratio_high"].to_numpy() < rule.lost_ratio)
+    gone = (point == "lost") & (table["kept_high"].to_numpy() < rule.lost_ratio)
     points_alike = table["direction"] > table["chance_cosine"]
     fires_alike = 1 - table["gating"] > table["chance_cofiring"]
     met = (points_alike & fires_alike).to_numpy()
-    carrier = _carried_elsewhere(coordinates, bands)
+    carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0
     changed = (point != "preserved") & significant
+    n_base = table["n_fires_base"].to_numpy()
+    split = splits(coordinates.cofiring[: len(table)], n_base, coordinates.n_fires_tuned)
     called = [
+        (changed & split, "split", ""),
         (changed & gone & moved, "undetermined", ELSEWHERE),
         (changed & gone, "lost", ""),
-        (point == "lost", "undetermined", "rarer, but not surely lost"),
-        (~both, "undetermined", "too few firings"),
+        (point == "lost", "undetermined", "weaker, but not surely lost"),
+        (~both & (point == "rotated"), "undetermined", "too few firings"),
         (
             changed & (point == "rotated") & moved & ~met,
             "undetermined",
@@ -212,19 +255,19 @@ def _called(
             "undetermined",
             NOT_SIGNIFICANT,
         ),
-        (bands.hold(table, rule), "preserved", ""),
+        (held.hold(table), "preserved", ""),
     ]
     fate = np.select([c[0] for c in called], [c[1] for c in called], "undetermined")
     why = np.select([c[0] for c in called], [c[2] for c in called], WIDE)
     return fate, why
 
 
-def _carried_elsewhere(coordinates: Coordinates, bands: _Bands) -> np.ndarray:
+def _carried_elsewhere(coordinates: Coordinates, held: _Held) -> np.ndarray:
     """The tuned latent of another index that fires and points as the base latent does, or -1."""
     n = len(coordinates.table)
     dice, cosine = coordinates.cofiring[:n], coordinates.cosine[:n]
-    fits = 1 - dice <= bands.limits["gating"][1][:, None]
-    fits &= cosine >= bands.limits["direction"][0][:, None]
+    fits = 1 - dice <= held.limits["gating"][1][:, None]
+    fits &= cosine >= held.limits["direction"][0][:, None]
     fits &= dice > coordinates.table["chance_cofiring"].to_numpy()[:, None]
     fits[np.arange(n), np.arange(n)] = False
     return np.where(fits.any(axis=1), fits.argmax(axis=1), -1)
@@ -254,7 +297,7 @@ def error_rates(
             "give one a row",
         )
     tested = fates["q_value"].notna().to_numpy()
-    still = fates["fate"].isin(["preserved", "undetermined"])
+    still = fates["fate"].isin(["preserved", "undetermined", "unstable"])
     rows = []
     for family, member in (("persona", is_persona & tested), ("all", tested)):
         for call, hit in (

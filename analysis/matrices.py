@@ -6,7 +6,7 @@ from scipy import sparse
 
 from sae.errors import InputError
 
-__all__ = ["cofiring", "cosines", "fires", "n_fires", "shape", "strongest"]
+__all__ = ["cofiring", "cosines", "fires", "n_fires", "shape"]
 
 
 def shape(matrix: sparse.csr_array | sparse.csc_array) -> tuple[int, int]:
@@ -93,27 +93,3 @@ def cosines(
         for rows in (base, tuned)
     ]
     return np.clip(units[0] @ units[1].T, -1, 1)
-
-
-def strongest(z: sparse.csr_array, n_kept: Int[np.ndarray, " latents"]) -> sparse.csr_array:
-    """One at each latent's n strongest firings.
-
-    Args:
-        z: Latents [n_tokens, latents].
-        n_kept: Firings to keep of each latent; all of them where it has no more.
-
-    Returns:
-        A matrix of ones, zeros left out. Ties at the edge are kept in token order.
-    """
-    columns = sparse.csc_array(z)
-    columns.eliminate_zeros()
-    keep = np.ones(len(columns.data), np.float32)
-    for latent in np.flatnonzero(np.diff(columns.indptr) > n_kept):
-        values = np.asarray(
-            columns.data[columns.indptr[latent] : columns.indptr[latent + 1]], float
-        )
-        weaker = np.argsort(-values, kind="stable")[n_kept[latent] :]
-        keep[columns.indptr[latent] + weaker] = 0
-    out = sparse.csc_array((keep, columns.indices, columns.indptr), shape=shape(z))
-    out.eliminate_zeros()
-    return sparse.csr_array(out)

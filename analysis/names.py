@@ -22,14 +22,25 @@ FATES = (
 """Every fate a latent can have."""
 REPURPOSED = ("re_gated", "re_wired", "rotated")
 """Fates in which a latent of the base model is put to another use."""
-EMITTED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "lost", "undetermined")
-"""Fates that `decide` can give; `re_wired` needs effects, `split` and `unstable` more runs."""
+EMITTED = (
+    "preserved",
+    "amplified",
+    "suppressed",
+    "re_gated",
+    "rotated",
+    "lost",
+    "split",
+    "unstable",
+    "undetermined",
+)
+"""Fates that `decide` can give; `re_wired` needs effects."""
 _MEASURED = ("direction", "gain", "gating", "effect", "existence")
 COLUMNS = (
     "tuned",
     "latent",
     "origin",
     "fate",
+    "p_value",
     "q_value",
     "confidence",
     "persona",
@@ -40,7 +51,8 @@ COLUMNS = (
     "reason",
     "n_fires",
 )
-"""Columns of `fates.parquet`, with the reason of an undetermined fate and the base firings."""
+"""Columns of `fates.parquet`, with the p-value over all coordinates, the reason of an undetermined
+fate and the base firings."""
 
 
 def fate_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ __all__ = ["best_matches", "novel_fates", "novel_latents", "novel_share"]
 MIN_STRATUM = 20
 
 
-def best_matches(coordinates: Coordinates, min_firings: int = 30) -> pd.DataFrame:
+def best_matches(coordinates: Coordinates, min_firings: int = 64) -> pd.DataFrame:
     """The base latent nearest to each tuned latent, by firing and by direction.
 
     Args:

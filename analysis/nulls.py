@@ -5,32 +5,22 @@ tokens do together. A tuned model is held against a null whose activations moved
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from analysis.coordinates import COORDINATES, Coordinates
-from sae.errors import ConfigError, InputError
+from analysis.tails import rank_p, standard_errors, tail_p, unrolled
+from sae.errors import InputError
 
 __all__ = ["Null", "choose", "unlikeness"]
 
 MAX_BINS = 4
 LATENTS_A_BIN = 100
 MIN_LATENTS = 20
-
-
-def _unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
-    """The coordinate on a scale where large is far from the base and spreads are comparable."""
-    match coordinate:
-        case "direction":
-            return np.arccos(np.clip(values, -1, 1))
-        case "gating":
-            return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
-        case "gain":
-            return values
-    raise ConfigError(coordinate, "no such coordinate", f"choose among {', '.join(COORDINATES)}")
+IQR = 1.349  # of a normal distribution, in standard deviations
 
 
 def _bin_edges(fire_rate: np.ndarray) -> np.ndarray:
@@ -53,10 +43,12 @@ class Null:
     """Bin of every live latent."""
     values: dict[str, Float[np.ndarray, " latents"]]
     """Each coordinate of every live latent; not a number where it could not be measured."""
+    errors: dict[str, Float[np.ndarray, " latents"]] = field(default_factory=dict)
+    """Standard error of each, on the scale of `standard_errors`; where absent, 0."""
 
     @classmethod
     def of(
-        cls, name: str, change: float, coordinates: Coordinates, min_firings: int = 30
+        cls, name: str, change: float, coordinates: Coordinates, min_firings: int = 64
     ) -> "Null":
         """A null from the coordinates of a pair in which nothing of interest happened.
 
@@ -64,8 +56,8 @@ class Null:
             name: Which checkpoint of which null.
             change: How far its activations moved.
             coordinates: Measured as a tuned model's are, on the same tokens.
-            min_firings: Firings in the base model below which a latent is no draw. As for a tuned
-                model, direction and gain need as many in the other model too.
+            min_firings: Firings in the base model below which a latent is no draw, as is one that
+                is not steady. As for a tuned model, direction needs as many in the other too.
 
         Returns:
             The null.
@@ -74,7 +66,7 @@ class Null:
             InputError: Fewer than 20 live latents, or fewer than 20 that live in both models.
         """
         table = coordinates.table
-        live = table.loc[table["n_fires_base"] >= min_firings]
+        live = table.loc[(table["n_fires_base"] >= min_firings) & table["steady"]]
         both = live["n_fires_tuned"].to_numpy() >= min_firings
         if both.sum() < MIN_LATENTS:
             raise InputError(
@@ -84,9 +76,28 @@ class Null:
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
         values = {c: live[c].to_numpy(float) for c in COORDINATES}
-        for c in ("direction", "gain"):
-            values[c] = np.where(both, values[c], np.nan)
-        return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values)
+        values["direction"] = np.where(both, values["direction"], np.nan)
+        errors = {c: standard_errors(live, c) for c in COORDINATES}
+        return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values, errors)
+
+    def reach(self, coordinates: Coordinates) -> float:
+        """How far the bulk of this null's latents moved, over how far that of a model's did.
+
+        The median of each coordinate over live latents, on the scale on which latents are judged;
+        the least ratio of the three counts. Changes of a minority of latents leave it alone.
+
+        Args:
+            coordinates: Of the model.
+
+        Returns:
+            At least 0; 1 for a null that is the model. Infinite where the model stands still.
+        """
+        other = Null.of("", 0.0, coordinates)
+        mine, theirs = (
+            [np.nanmedian(np.abs(unrolled(c, one.values[c]))) for c in COORDINATES]
+            for one in (self, other)
+        )
+        return float(np.min(np.array(mine) / np.maximum(theirs, 1e-12)))
 
     def _draws(self, coordinate: str, b: int) -> np.ndarray:
         """Measured null values of a bin, or of all bins where the bin has too few."""
@@ -95,49 +106,114 @@ class Null:
         mine = measured & (self.bins == b)
         return draws[mine if mine.sum() >= MIN_LATENTS else measured]
 
-    def _standard(self, coordinate: str, b: int, values: np.ndarray) -> np.ndarray:
-        """How far out values lie, in the bin's own median and quartile distance."""
-        draws = _unrolled(coordinate, self._draws(coordinate, b))
-        low, middle, high = np.quantile(draws, [0.25, 0.5, 0.75])
-        far = (_unrolled(coordinate, values) - middle) / max(high - low, 1e-9)
-        return np.abs(far) if coordinate == "gain" else far
+    def _spread(self, coordinate: str, b: int) -> tuple[float, float, np.ndarray, np.ndarray]:
+        """Middle and variance of a bin's draws beyond their own errors, the draws and errors."""
+        draws = self.values[coordinate]
+        errors = self.errors.get(coordinate, np.zeros(len(draws)))
+        measured = ~np.isnan(draws)
+        mine = measured & (self.bins == b)
+        mine = mine if mine.sum() >= MIN_LATENTS else measured
+        far, errors = unrolled(coordinate, draws[mine]), np.nan_to_num(errors[mine])
+        low, middle, high = np.quantile(far, [0.25, 0.5, 0.75])
+        whole = max(high - low, 1e-9) ** 2
+        return middle, max(whole - np.median(IQR * errors) ** 2, whole / 4), far, errors
+
+    def standard(
+        self,
+        coordinate: str,
+        values: Float[np.ndarray, "*n latents"],
+        fire_rate: Float[np.ndarray, " latents"],
+        errors: Float[np.ndarray, " latents"] | None = None,
+    ) -> Float[np.ndarray, "*n latents"]:
+        """How far out values lie among null latents of like fire rate.
+
+        In units of the quartile distance that a null latent of the same standard error would have:
+        that of the bin, its typical error replaced by the latent's own.
+
+        Args:
+            coordinate: One of direction, gain, gating.
+            values: What was measured.
+            fire_rate: The latents' fire rates in the base model.
+            errors: Their standard errors, from `standard_errors`; 0 where absent.
+
+        Returns:
+            Distances; of gain without a sign.
+        """
+        bins = np.searchsorted(self.edges, fire_rate)
+        own = np.zeros(len(bins)) if errors is None else np.nan_to_num(errors)
+        out = np.full(np.shape(values), np.nan)
+        for b in range(len(self.edges) + 1):
+            mine = bins == b
+            middle, variance, _, _ = self._spread(coordinate, b)
+            far = unrolled(coordinate, values[..., mine]) - middle
+            out[..., mine] = far / np.sqrt(variance + (IQR * own[mine]) ** 2)
+        return np.abs(out) if coordinate == "gain" else out
+
+    def _null_standard(self, coordinate: str) -> list[np.ndarray]:
+        """Distances of the draws of every bin."""
+        found = []
+        for b in range(len(self.edges) + 1):
+            middle, variance, far, errors = self._spread(coordinate, b)
+            each = (far - middle) / np.sqrt(variance + (IQR * errors) ** 2)
+            found.append(np.abs(each) if coordinate == "gain" else each)
+        return found
+
+    def beyond(
+        self,
+        coordinate: str,
+        values: Float[np.ndarray, "*n latents"],
+        fire_rate: Float[np.ndarray, " latents"],
+        errors: Float[np.ndarray, " latents"] | None = None,
+        level: float = 0.95,
+    ) -> Bool[np.ndarray, "*n latents"]:
+        """Whether values lie farther out than null latents do, jointly over the coordinates.
+
+        Args:
+            coordinate: As for `standard`.
+            values: As for `standard`.
+            fire_rate: As for `standard`.
+            errors: As for `standard`.
+            level: Share of null latents that lie beyond in no coordinate, at least (Bonferroni).
+        """
+        reach = 1 - (1 - level) / len(COORDINATES)
+        limits = np.array([np.quantile(each, reach) for each in self._null_standard(coordinate)])
+        far = self.standard(coordinate, values, fire_rate, errors)
+        return far > limits[np.searchsorted(self.edges, fire_rate)]
 
     def p_values(
         self,
         coordinate: str,
         values: Float[np.ndarray, " latents"],
         fire_rate: Float[np.ndarray, " latents"],
+        errors: Float[np.ndarray, " latents"] | None = None,
     ) -> Float[np.ndarray, " latents"]:
-        """Chance that a null latent of like fire rate lies as far out.
+        """Chance that a null latent of like fire rate and error lies as far out.
 
         One-sided for direction (low) and gating (high), two-sided for gain. The p-value is the
-        rank among the draws of the latent's own bin, (1 + n as extreme) / (1 + n). Only where it
-        lies beyond all of them is it refined: by the rank among the draws of all bins, each in
-        units of its own bin's median and quartile distance, and beyond all of those too by a power
-        law with the lower 95 % limit of Hill's exponent. A power law is heavier than the tails of
-        drift, so the refinement errs towards large p-values.
+        rank of `standard` among the draws of the latent's own bin, (1 + n as extreme) / (1 + n).
+        Only where it lies beyond all of them is it refined: by the rank among the draws of all
+        bins, and beyond all of those too by a power law with the lower 95 % limit of Hill's
+        exponent. A power law is heavier than the tails of drift, so the refinement errs towards
+        large p-values.
 
         Args:
-            coordinate: One of direction, gain, gating.
-            values: What was measured.
-            fire_rate: The latents' fire rates in the base model.
+            coordinate: As for `standard`.
+            values: As for `standard`.
+            fire_rate: As for `standard`.
+            errors: As for `standard`.
 
         Returns:
             The p-values; not a number where the value is not one.
         """
-        n_bins = len(self.edges) + 1
-        pooled = np.concatenate(
-            [self._standard(coordinate, b, self._draws(coordinate, b)) for b in range(n_bins)]
-        )
-        bins = np.searchsorted(self.edges, fire_rate)
+        drawn = self._null_standard(coordinate)
+        pooled, bins = np.concatenate(drawn), np.searchsorted(self.edges, fire_rate)
+        far = self.standard(coordinate, values, fire_rate, errors)
         out = np.full(len(values), np.nan)
-        for b in range(n_bins):
+        for b, own in enumerate(drawn):
             mine = (bins == b) & ~np.isnan(values)
-            far = self._standard(coordinate, b, values[mine])
-            own = self._standard(coordinate, b, self._draws(coordinate, b))
-            own_p = _rank_p(own, far)
+            own_p = rank_p(own, far[mine])
             floor = 1 / (1 + len(own))
-            refined = np.minimum(own_p, _tail_p(pooled, far))
+            refined = np.minimum(own_p, tail_p(pooled, far[mine]))
             out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
         return out
 
@@ -203,26 +279,6 @@ class Null:
                 "gating": self.band("gating", starts, level)[1],
             }
         )
-
-
-def _rank_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(1 + draws at least as large) / (1 + draws)."""
-    ordered = np.sort(draws)
-    as_extreme = len(ordered) - np.searchsorted(ordered, values, side="left")
-    return (1 + as_extreme) / (1 + len(ordered))
-
-
-def _tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rank p-values, extended beyond the largest draw by a power law (Hill 1975)."""
-    ordered = np.sort(draws)
-    n_top = max(len(ordered) // 10, 2)
-    threshold, largest = ordered[-n_top - 1], ordered[-1]
-    p = _rank_p(draws, values)
-    if threshold <= 0 or largest <= threshold:
-        return p
-    hill = n_top / np.log(ordered[-n_top:] / threshold).sum()
-    exponent = hill * max(1 - 1.96 / np.sqrt(n_top), 0)
-    return p * (largest / np.maximum(values, largest)) ** exponent
 
 
 def choose(nulls: Sequence[Null], change: float) -> Null | None:

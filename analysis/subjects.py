@@ -1,16 +1,18 @@
 """One tuned model on the bench: how far it moved, and the coordinates of every inherited latent."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from analysis.bench import CHUNK, Bench, residuals, through
+from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
 from analysis.intervals import Interval
+from analysis.matching import standing, steady
 from analysis.reuse import fidelity
 from analysis.traces import Firing, reconstructed, trace
 from sae import read
@@ -19,7 +21,7 @@ from sae.dictionary.sae import Sae
 from sae.errors import InputError
 from sae.stream.model import check_pair, load_model
 
-__all__ = ["Seen", "Subject", "look"]
+__all__ = ["Reference", "Seen", "Subject", "lay", "look"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,28 @@ class Subject:
         folder = Path(self.path) / "checkpoints"
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         return {f"{self.name}@{each.name}": str(each) for each in found if each.is_dir()}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What tuned models are held against: the base dictionary, and it continued on the base."""
+
+    dictionary: Sae
+    """The base dictionary, whose latents are inherited."""
+    firing: Firing
+    """What it makes of the base model."""
+    continued: Firing
+    """What the dictionary continued on the base's own activations makes of the base model."""
+
+    @property
+    def n(self) -> int:
+        """Latents that are inherited."""
+        return self.dictionary.config.d_sae
+
+    @cached_property
+    def steady(self) -> Bool[np.ndarray, " n"]:
+        """Inherited latents that going on changes little."""
+        return steady(self.firing, self.continued, self.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +83,18 @@ class Seen:
 
 
 def look(
-    bench: Bench, reference: tuple[Sae, Firing], name: str, path: str, folder: Path, change: Change
+    bench: ModelBench,
+    reference: Reference,
+    name: str,
+    path: str,
+    folder: Path,
+    change: Change,
 ) -> Seen:
     """Lays one model on the bench.
 
     Args:
         bench: Tokens, and the base model's side.
-        reference: The base dictionary, whose latents are inherited, and what the dictionary
-            continued on the base's own activations makes of these.
+        reference: As for `lay`.
         name: What to call the model.
         path: Folder or hub id of the model.
         folder: The dictionary continued on it.
@@ -76,14 +104,32 @@ def look(
         ConfigError: The model is not of the base's width, depth or tokenizer.
         InputError: There is no such model or dictionary.
     """
-    dictionary, before = reference
     model = load_model(path)
     check_pair(bench.base, model)
-    continued = _continued(folder, dictionary)
-    x = residuals(bench, model)
-    after = through(bench, continued, x)
-    n_inherited = dictionary.config.d_sae
-    found = measure(before, after, bench.blocks, n_inherited, bench.weights)
+    return lay(bench, reference, (name, residuals(bench, model), folder), change)
+
+
+def lay(
+    bench: Bench,
+    reference: Reference,
+    one: tuple[str, Float[np.ndarray, "n d_in"], Path],
+    change: Change,
+) -> Seen:
+    """Lays the residual vectors of one model on the bench.
+
+    Args:
+        bench: Tokens, and the base model's side.
+        reference: The base dictionary, and it continued on the base.
+        one: What to call the model, its vectors on the counted tokens, and the folder of the
+            dictionary continued on it.
+        change: How far it moved.
+
+    Raises:
+        InputError: There is no such dictionary.
+    """
+    dictionary, before, (name, x, folder) = reference.dictionary, reference.continued, one
+    after = standing(before, through(bench, _continued(folder, dictionary), x), reference.n)
+    found = measure(before, after, bench.blocks, reference.n, bench.weights, reference.steady)
     traces = trace(before, after, bench.tokens, name)
     return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, traces)
 

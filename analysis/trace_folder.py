@@ -70,7 +70,7 @@ def _examples(study: Study) -> list[pd.DataFrame]:
     confirmed = study.carriers.personas.query("confirmed").sort_values("auroc", ascending=False)
     best = pd.concat([confirmed, study.carriers.best()]).drop_duplicates("latent")
     carried = dict(zip(best["latent"].astype(int), best["persona"].astype(str), strict=True))
-    table, counted = study.bench.text.table, study.bench.counted
+    table, counted = study.bench.table, study.bench.counted
     table = table.assign(is_outlier=~counted & ~table["is_special"].to_numpy(bool))
     base = _on_every_row(study.continued.z, counted)
     return [

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Tensor
 
 from analysis.intervals import Blocks
 from analysis.matrices import fires, shape
+from analysis.readings import Reading
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
@@ -33,6 +34,8 @@ class Firing:
     """Decoder rows, each of norm 1."""
     residual_moments: Float[np.ndarray, " n_blocks d_sae d_in"] | None = None
     """Sum of z (x - x_hat) over each block."""
+    reading: Reading | None = None
+    """What the latents read where they are silent; where absent, they are taken to read 0."""
 
     def __post_init__(self) -> None:
         if shape(self.z)[1] != len(self.rows):
@@ -41,6 +44,17 @@ class Firing:
                 f"{shape(self.z)[1]} latents and {len(self.rows)} rows",
                 "take both from the same dictionary",
             )
+
+
+    def of(self, order: Int[np.ndarray, " d_sae"]) -> "Firing":
+        """The same latents in another order."""
+        moments, reading = self.residual_moments, self.reading
+        return Firing(
+            sparse.csr_array(self.z[:, order]),
+            self.rows[order],
+            None if moments is None else moments[:, order],
+            None if reading is None else reading.of(order),
+        )
 
 
 @dataclass(frozen=True)

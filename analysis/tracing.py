@@ -15,7 +15,8 @@ from analysis.bench import Bench, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
-from analysis.subjects import Seen, Subject, look
+from analysis.nulls import Null, choose
+from analysis.subjects import Reference, Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read, sanity_check
@@ -28,7 +29,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.model import LanguageModel, load_model
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Study", "Tell", "TraceConfig", "study"]
+__all__ = ["Evidence", "Study", "Tell", "TraceConfig", "choose_by_change", "judged", "study"]
 
 Tell = Callable[..., None]
 """Called with the name of each part of the work before it begins, and within a part once more with
@@ -95,6 +96,88 @@ class Study:
     """What is said of dictionaries on the base's own activations."""
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was seen of all models, before anything is judged."""
+
+    bench: Bench
+    """The held-out tokens."""
+    dictionary: tuple[Sae, Mapping[str, object]]
+    """The base dictionary, and what it says of itself."""
+    firing: Firing
+    """The base dictionary on the base model."""
+    continued: Firing
+    """The dictionary continued on the base's own activations, on the base model."""
+    carriers: Carriers
+    """Persona latents."""
+    laid: Mapping[str, Sequence[Seen]]
+    """Models by their part: "tuned", "null" and "held_back"."""
+    changes: Mapping[str, Change]
+    """How far every model moved."""
+
+
+Chooser = Callable[[Sequence[Null], Seen], Null | None]
+"""The null that a tuned model is held against, or None where none moved as far."""
+
+
+def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
+    """The null whose activations on neutral text moved least of those that moved as far."""
+    return choose(nulls, one.change.activations)
+
+
+def judged(
+    config: TraceConfig,
+    evidence: Evidence,
+    controls: Sequence[tuple[Control, Sae]],
+    chooser: Chooser,
+    tell: Tell = lambda _: None,
+) -> Study:
+    """The fates of every tuned model, and what is said of controls.
+
+    Args:
+        config: Which models.
+        evidence: What was seen of them.
+        controls: Further dictionaries of the base model.
+        chooser: Which null a tuned model is held against.
+        tell: Hears what is being done.
+    """
+    bench, firing, carriers = evidence.bench, evidence.firing, evidence.carriers
+    dictionary, continued = evidence.dictionary[0], evidence.continued
+    nulls, held_back = (null_side(evidence.laid[name]) for name in ("null", "held_back"))
+    seen = {each.name: each for each in evidence.laid["tuned"]}
+    tell("fates")
+    confirmed = bool(carriers.personas["confirmed"].any())
+    found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
+    span = found.get("latents")
+    verdicts = {
+        name: judge(one, chooser(nulls.nulls, one), nulls, held_back, carriers.personas, span)
+        for name, one in seen.items()
+    }
+    used = [each.null for each in verdicts.values() if each.null is not None]
+    judged_controls = []
+    for control, other in controls:
+        tell(control.name)
+        measured = lay_control(bench, continued, dictionary.config.d_sae, control, other)
+        judged_controls.append(
+            judge_control(control, measured, nulls.nulls, carriers.personas, used)
+        )
+    return Study(
+        config,
+        bench,
+        evidence.dictionary,
+        firing,
+        continued,
+        carriers,
+        found,
+        seen,
+        verdicts,
+        nulls,
+        held_back,
+        evidence.changes,
+        judged_controls,
+    )
+
+
 def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None) -> Study:
     """Looks at every model on the same tokens and judges the tuned ones.
 
@@ -120,37 +203,11 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     tell("base model")
     side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), reference))
     carriers, laid, changes = _looked_at(config, base, side, tell)
-    bench, firing, continued = side().bench, side().firing, side().continued
-    nulls, held_back = (null_side(laid[name]) for name in ("null", "held_back"))
-    seen = {each.name: each for each in laid["tuned"]}
-    tell("fates")
-    confirmed = bool(carriers.personas["confirmed"].any())
-    found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
-    span = found.get("latents")
-    verdicts = {
-        name: judge(one, nulls, held_back, carriers.personas, span) for name, one in seen.items()
-    }
-    used = [each.null for each in verdicts.values() if each.null is not None]
-    controls = []
-    for control, other in own:
-        tell(control.name)
-        measured = lay_control(bench, continued, dictionary.config.d_sae, control, other)
-        controls.append(judge_control(control, measured, nulls.nulls, carriers.personas, used))
-    return Study(
-        config,
-        bench,
-        (dictionary, meta),
-        firing,
-        continued,
-        carriers,
-        found,
-        seen,
-        verdicts,
-        nulls,
-        held_back,
-        changes,
-        controls,
+    laid_on = side()
+    evidence = Evidence(
+        laid_on.bench, (dictionary, meta), laid_on.firing, laid_on.continued, carriers, laid, changes
     )
+    return judged(config, evidence, own, choose_by_change, tell)
 
 
 class _BaseSide:
@@ -182,7 +239,8 @@ class _BaseSide:
         """One model, and how far it and the checkpoints `along` its way moved."""
         changes = {each: self.ruler.measure(load_model(at)) for each, at in along.items()}
         changes[name] = self.ruler.measure(load_model(path))
-        before, folder = (self.dictionary, self.continued), self.config.continued / name
+        before = Reference(self.dictionary, self.firing, self.continued)
+        folder = self.config.continued / name
         return look(self.bench, before, name, path, folder, changes[name]), changes
 
 

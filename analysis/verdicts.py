@@ -9,7 +9,7 @@ from analysis.contrasts import Span
 from analysis.fates import decide, error_rates
 from analysis.intervals import Interval
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
-from analysis.nulls import Null, choose, unlikeness
+from analysis.nulls import Null, unlikeness
 from analysis.subjects import Seen
 
 __all__ = ["NullSide", "Verdict", "judge", "null_side"]
@@ -63,6 +63,7 @@ def null_side(seen: Sequence[Seen]) -> NullSide:
 
 def judge(
     one: Seen,
+    null: Null | None,
     thresholds: NullSide,
     held_back: NullSide,
     personas: pd.DataFrame,
@@ -72,12 +73,12 @@ def judge(
 
     Args:
         one: What was seen of the model.
+        null: That null, one of `thresholds`; None where none moved as far.
         thresholds: The null that sets thresholds.
         held_back: The null on which error rates are measured; it sets none.
         personas: The selected personas.
         span: Of the persona latents; without one no latent is called novel.
     """
-    null = choose(thresholds.nulls, one.change.activations)
     fates = decide(one.coordinates, null, personas, one.name)
     if null is None:
         return Verdict(one.name, fates, None, None, None, None)

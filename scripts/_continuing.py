@@ -23,7 +23,16 @@ from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.text import Columns
 from sae.stream.tokens import TokenizedText
-from scripts._fit import MARKS, Job, RunConfig, TrackConfig, fit_into, judge, metrics
+from scripts._fit import (
+    CONTINUED_SAMPLE_TOKENS,
+    MARKS,
+    Job,
+    RunConfig,
+    TrackConfig,
+    fit_into,
+    judge,
+    metrics,
+)
 from scripts._recipe import TrainChanges, continued_train
 from scripts._source import shared_source, with_shared_outliers
 from scripts._stage import fingerprint, prepared_stage, require_own
@@ -66,7 +75,7 @@ class Config:
     out: Path
     """Folder that gets one dictionary folder a model, under the model's name."""
     n_added: int = 64
-    """Latents added, in the same directions for every model."""
+    """Latents added for each model, which start at what the dictionary misses of it."""
     judge_documents: int = 64
     """Held-out documents on which every dictionary is judged, evenly spaced; all if fewer."""
     base: str | None = None
@@ -255,6 +264,7 @@ class Continuation:
             track=config.track,
             device=model.device,
             beside={"base": metrics(before)},
+            sample_tokens=CONTINUED_SAMPLE_TOKENS,
         )
         return partial(fit_into, job, tell)
 

@@ -33,11 +33,13 @@ from training.mirrors import TellTracker, WandbMode
 from training.state import TrainState
 from training.track import Trackers, open_trackers
 
-__all__ = ["MARKS", "Job", "RunConfig", "TrackConfig", "fit_into", "judge", "metrics"]
+__all__ = ["CONTINUED_SAMPLE_TOKENS", "MARKS", "Job", "RunConfig", "TrackConfig", "fit_into", "judge", "metrics"]
 
 MARKS = ("dictionary.safetensors", "state", "metrics.jsonl")
 """Files of which the folder of a dictionary, finished or not, has at least one."""
 SAMPLE_TOKENS = 8192
+CONTINUED_SAMPLE_TOKENS = 4 * SAMPLE_TOKENS
+"""Of which a continued dictionary's added latents take what is missed, rare features among it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Job:
     """Where the dictionary is fitted."""
     beside: Mapping[str, Any] = field(default_factory=dict)
     """Further numbers for `eval.json`."""
+    sample_tokens: int = SAMPLE_TOKENS
+    """Vectors that `begin` is given, about."""
 
     @property
     def states(self) -> Path:
@@ -168,7 +172,7 @@ def _is_due(record: StepRecord, job: Job) -> bool:
 def _first(job: Job, state: TrainState | None) -> Sae:
     """The dictionary as the run finds it; nothing is written before its sample was seen."""
     if state is None:
-        dictionary = job.begin(_sample(job.source, job.train.seed))
+        dictionary = job.begin(_sample(job.source, job.train.seed, job.sample_tokens))
         _clear(job)
         return dictionary.to(job.device)
     dictionary = Sae(job.sae)
@@ -280,7 +284,7 @@ class _Stoppable:
         return self._source.chunk(number)
 
 
-def _sample(source: Source, seed: int, n_tokens: int = SAMPLE_TOKENS) -> Tensor:
+def _sample(source: Source, seed: int, n_tokens: int) -> Tensor:
     """About `n_tokens` vectors from chunks drawn by seed, to begin a dictionary with."""
     chunks: list[Tensor] = []
     for number in np.random.default_rng(seed).permutation(source.n_chunks).tolist():

@@ -4,29 +4,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae.dictionary.directions import unit_rows
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
-__all__ = ["continued"]
+__all__ = ["continued", "pursued"]
+
+PART = 1024  # tokens at a time, for the dense pass
 
 
 def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed: int = 0) -> Sae:
     """A dictionary ready for `training.loop.fit` on the activations `sample` was taken from.
 
-    Latent i of the result starts as latent i of `sae`; the added ones follow, in seeded random
-    directions. The input scale is fitted to the sample, since a finished dictionary is folded and
+    Latent i of the result starts as latent i of `sae`; the added ones follow, in directions of what
+    `sae` misses of the sample, drawn by `pursued`. The input scale is fitted to the sample, since a finished dictionary is folded and
     would be trained in the model's own units; this changes no reconstruction. Of a crosscoder the
     models' scales among each other stay, since what its rows say depends on them.
 
     Continue the same dictionary twice, on the tuned model and on a null, with equal `n_added`,
-    `seed` and training configuration: then the two differ by their activations alone. Adam
+    `seed` and training configuration: then the two differ by their activations alone, and so does
+    where their added latents start. Adam
     starts from zero, so the rate's warm-up is needed here too.
 
     Args:
         sae: A finished dictionary; it is left alone.
         sample: Residual vectors of real tokens of the other model; unit: activation.
         n_added: Latents to add, at least 0.
-        seed: Of the added directions.
+        seed: Of the draw of added directions.
 
     Returns:
         A dictionary of `sae.config.d_sae + n_added` latents. Fold it when it is fitted.
@@ -37,7 +41,8 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
 
     Source:
         Bricken et al. 2024, "Stage-wise model diffing". Differs from it: latents are added, so
-        that what is new need not displace what was there.
+        that what is new need not displace what was there, and they start at the errors, since in
+        short runs random directions reach rare features too late.
 
     Example:
         >>> from sae.dictionary import SaeConfig, TopKConfig
@@ -51,4 +56,56 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
         found = f"{len(sample)} vectors whose mean squared norm is {mean_square:g}"
         raise InputError("a sample to continue on", found, "give finite vectors, not all zero")
     scaled = sae.rescaled((sae.config.d_in / mean_square) ** 0.5)
-    return scaled.added(n_added, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    wider = scaled.added(n_added, generator)
+    if n_added:
+        rows = wider.layout.placed(pursued(_missed(scaled, sample), n_added, generator))
+        with torch.no_grad():
+            wider.W_dec[-n_added:] = rows
+            wider.W_enc.T[-n_added:] = wider.layout.readers(rows)
+    return wider
+
+
+@torch.no_grad()
+def _missed(sae: Sae, sample: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+    """What a dictionary misses of vectors, in training units, the mean left out."""
+    was_training = sae.training
+    sae.eval()
+    error = sae.scale * (sample - torch.cat([sae(part).x_hat for part in sample.split(PART)]))
+    sae.train(was_training)
+    return error - error.mean(0)
+
+
+def pursued(
+    error: Float[Tensor, "n d_in"], n: int, generator: torch.Generator
+) -> Float[Tensor, "n_rows d_in"]:
+    """Directions of what is missed, each drawn where most is left once those before are taken off.
+
+    A token is drawn with a chance in proportion to its squared error, among those above the mean;
+    its direction, where tokens point along it, is then taken off all of them. Tokens that share
+    what they miss so share a direction, as in k-means++ (Arthur and Vassilvitskii 2007).
+
+    Args:
+        error: What is missed of every token.
+        n: Directions.
+        generator: Of the draws.
+
+    Returns:
+        Rows of norm 1; random ones once nothing is left.
+
+    Example:
+        >>> found = pursued(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), 2, torch.Generator())
+        >>> sorted(found.tolist())
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
+    left, rows = error.clone(), []
+    for _ in range(n):
+        size = left.square().sum(1)
+        size = size.where(size >= size.mean(), 0)
+        if not bool(size.sum() > 0):
+            rows.append(unit_rows(1, error.shape[1], generator)[0].to(error))
+            continue
+        row = left[torch.multinomial(size.double().cpu(), 1, generator=generator).item()]
+        rows.append(row / row.norm())
+        left = left - (left @ rows[-1]).clamp_min(0)[:, None] * rows[-1]
+    return torch.stack(rows)

@@ -8,7 +8,7 @@ from sae.dictionary.config import BatchTopKConfig, SaeConfig
 from sae.errors import ConfigError
 from training.config import TrainConfig
 
-__all__ = ["RECIPES", "Recipe", "default", "organism", "recipe", "stories260k"]
+__all__ = ["RECIPES", "Recipe", "cache", "default", "organism", "recipe", "stories260k"]
 
 Recipe = tuple[SaeConfig, TrainConfig]
 """A dictionary's shape and the run that fits it."""
@@ -33,6 +33,22 @@ def stories260k(seed: int = 0) -> Recipe:
         n_tokens=1_000_000, batch_tokens=1024, lr=2e-3, dead_after_tokens=100_000, seed=seed
     )
     return SaeConfig(d_in=64, d_sae=512, sparsity=_batch_topk(16, run)), run
+
+
+def cache(d_in: int, seed: int = 0) -> Recipe:
+    """A dictionary for an activation cache of some hundred thousand tokens: 8 latents a dimension.
+
+    Rounds through so few tokens are cheap, and rare features need them: a feature that fires on one
+    token in a thousand is met 100 times in a round of 100,000.
+
+    Args:
+        d_in: Width of the activations.
+        seed: Of the run.
+    """
+    run = TrainConfig(
+        n_tokens=1_500_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
+    )
+    return SaeConfig(d_in=d_in, d_sae=8 * d_in, sparsity=_batch_topk(8, run)), run
 
 
 def default(d_in: int, seed: int = 0) -> Recipe:
@@ -67,6 +83,7 @@ RECIPES: Mapping[str, Callable[[int, int], Recipe]] = MappingProxyType(
     {
         "organism": lambda _, seed: organism(seed),
         "stories260k": lambda _, seed: stories260k(seed),
+        "cache": cache,
         "default": default,
     }
 )

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -22,7 +22,7 @@ from sae.stream.activations import HookPoint, harvest, outliers
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["SCHEMA", "ActivationCache", "write_cache"]
+__all__ = ["SCHEMA", "ActivationCache", "save_cache", "write_cache"]
 
 SCHEMA = "forelimb.activations/1"
 """What a manifest calls itself; another name or number is refused."""
@@ -129,6 +129,49 @@ def write_cache(
         ConfigError: The folder holds something other than a cache, or there is no such hook.
         InputError: The activations are not finite.
     """
+    said = {
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "tokenizer_sha256": model.tokenizer_hash,
+        "hook": str(hook),
+        "tokens_sha256": text.sha256,
+    }
+    tokens = text.table.drop(columns="is_outlier")
+    return save_cache(path, _shards(model, text, hook, shard_tokens), tokens, said)
+
+
+def save_cache(
+    path: str | Path,
+    shards: Iterable[Float[Tensor, "_ d_in"]],
+    tokens: pd.DataFrame,
+    said: Mapping[str, Any],
+) -> ActivationCache:
+    """Vectors from anywhere as a cache; the folder appears whole, or not at all.
+
+    Args:
+        path: Folder to write; a cache that is there is replaced.
+        shards: Vectors in the order of the tokens, a shard each, drawn one by one.
+        tokens: A row a token: doc, pos, token_id, token, role, persona, context, split, and
+            what else there is. `is_special` is false and `is_outlier` told by the norms where
+            they are absent.
+        said: For the manifest: model and hook at least, and `tokens_sha256`, by which caches of
+            the same tokens know each other; that of the table where it is absent.
+
+    Raises:
+        ConfigError: The folder holds something other than a cache.
+        InputError: There are not as many vectors as tokens, they are of several widths, or some
+            are not finite.
+
+    Example:
+        >>> import tempfile
+        >>> names = ("doc", "token", "role", "persona", "context", "split")
+        >>> table = pd.DataFrame({name: ["a", "a"] for name in names} | {"pos": [0, 1]})
+        >>> said = {"model": "mine", "hook": "blocks.0.hook_resid_post"}
+        >>> path = Path(tempfile.mkdtemp()) / "cache"
+        >>> save_cache(path, [torch.ones(2, 3)], table.assign(token_id=0), said).d_in
+        3
+    """
     path = Path(path)
     empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not empty and not (path / "manifest.json").exists():
@@ -137,7 +180,7 @@ def write_cache(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        _fill(draft, model, text, hook, shard_tokens)
+        _fill(draft, shards, tokens, said)
         if path.exists():
             shutil.rmtree(path)
         draft.chmod(0o755)  # made for its owner alone
@@ -148,30 +191,36 @@ def write_cache(
 
 
 def _fill(
-    draft: Path, model: LanguageModel, text: TokenizedText, hook: HookPoint, shard_tokens: int
+    draft: Path, vectors: Iterable[Tensor], tokens: pd.DataFrame, said: Mapping[str, Any]
 ) -> None:
     shards: list[dict[str, Any]] = []
     norms: list[Tensor] = []
-    for x in _shards(model, text, hook, shard_tokens):
+    widths: set[int] = set()
+    for x in vectors:
+        if not x.isfinite().all():
+            raise InputError("vectors for a cache", "NaN or infinite ones", "check the model")
         name = f"shard-{len(shards):05d}.safetensors"
-        data = safetensors.torch.save({"x": x})
+        data = safetensors.torch.save({"x": x.float().contiguous()})
         (draft / name).write_bytes(data)
         shards.append({"file": name, "n": len(x), "sha256": hashlib.sha256(data).hexdigest()})
         norms.append(x.norm(dim=1, keepdim=True))
-    table = text.table.assign(is_outlier=outliers(torch.cat(norms)).numpy())
-    table.to_parquet(draft / "tokens.parquet", index=False)
+        widths.add(x.shape[1])
+    n = sum(shard["n"] for shard in shards)
+    if n != len(tokens) or len(widths) != 1:
+        found = f"{n} vectors of widths {sorted(widths)} for {len(tokens)} tokens"
+        raise InputError("one vector for every token", found, "give them in one order")
+    marks = {"is_special": False, "is_outlier": outliers(torch.cat(norms)).numpy()}
+    missing = {name: each for name, each in marks.items() if name not in tokens}
+    tokens.assign(**missing).to_parquet(draft / "tokens.parquet", index=False)
+    table_sha256 = hashlib.sha256((draft / "tokens.parquet").read_bytes()).hexdigest()
     manifest = {
         "schema": SCHEMA,
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "tokenizer_sha256": model.tokenizer_hash,
-        "hook": str(hook),
-        "d_in": model.d_in,
+        "tokens_sha256": table_sha256,
+        **said,
+        "d_in": widths.pop(),
         "dtype": "float32",
-        "n_tokens": text.n_tokens,
-        "tokens_sha256": text.sha256,
-        "table_sha256": hashlib.sha256((draft / "tokens.parquet").read_bytes()).hexdigest(),
+        "n_tokens": n,
+        "table_sha256": table_sha256,
         "shards": shards,
     }
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
+from analysis import coordinates
 from analysis.coordinates import CHANCE, _chance, _row_cosines, measure
 from analysis.intervals import assign_blocks, resample_weights
+from analysis.readings import Reading
 from analysis.traces import Firing
 
 
@@ -20,7 +24,8 @@ def _exact(z, rows, blocks):
     return _firing(z, rows, np.asarray(z) @ rows, blocks)
 
 
-def test_every_coordinate_by_hand():
+def test_every_coordinate_by_hand(monkeypatch):
+    monkeypatch.setattr(coordinates, "MIN_BOTH", 1)
     blocks = assign_blocks(np.arange(8))
     base = np.zeros((8, 3))
     tuned = np.zeros((8, 3))
@@ -34,27 +39,51 @@ def test_every_coordinate_by_hand():
     assert table["direction"].tolist() == pytest.approx([0.6, 1, 1])
     assert table["gain"].tolist() == pytest.approx([np.log(2), np.log(0.5), np.nan], nan_ok=True)
     assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, 1])
+    assert table["kept"].tolist() == pytest.approx([2 * 2 / 4, 0.5, 0])
     assert table["rate_ratio"].tolist() == [1.5, 1, 0]
     assert table["fire_rate"].tolist() == [0.5, 1, 0.25]
     assert table["n_fires_tuned"].tolist() == [6, 8, 0]
-    assert (table["rate_ratio_high"] >= table["rate_ratio"]).all()
     assert found.cofiring.shape == found.cosine.shape == (3, 3)
 
 
-def test_growth_across_the_threshold_is_not_gating_at_equal_rates():
-    """A latent twice as strong crosses its threshold on more tokens, and on no other ones."""
+def _read(drive, threshold, factor, rows, blocks):
+    """A latent that reads `factor` times a drive, and fires where that exceeds a threshold."""
+    z = np.where(factor * drive > threshold, factor * drive, 0)
+    reading = Reading(drive.astype(np.float32), np.full((1, 1), factor, np.float32), np.zeros(1))
+    return replace(_exact(z, rows, blocks), reading=reading)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5, 0.2])
+def test_growth_across_the_threshold_is_not_gating(factor):
+    """A latent crosses its threshold on other tokens, and reads the same drive on all."""
     rng = np.random.default_rng(0)
-    blocks = assign_blocks(np.repeat(np.arange(40), 50))
-    drive = rng.exponential(size=(2000, 1))
-    base, tuned = np.where(drive > 1.5, drive, 0), np.where(2 * drive > 1.5, 2 * drive, 0)
+    blocks = assign_blocks(np.repeat(np.arange(40), 500))
+    drive = rng.exponential(size=(20000, 1))
     rows = np.eye(1, 4)
-    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 1).table
-    assert table["gating"][0] > 0.3
-    assert table["gating_matched"][0] == 0
-    assert table["gain"][0] == pytest.approx(np.log(2))
+    base, tuned = (_read(drive, 4.0, by, rows, blocks) for by in (1.0, factor))
+    table = measure(base, tuned, blocks, 1).table
+    assert not 0.6 < table["rate_ratio"][0] < 1.7
+    assert table["gating"][0] == pytest.approx(0, abs=0.01)
+    assert table["gain"][0] == pytest.approx(np.log(factor), abs=0.1)
+    assert table["kept"][0] == pytest.approx(factor, rel=0.1)
 
 
-def test_intervals_of_a_silent_tuned_latent_are_not_a_call():
+def test_a_firing_that_moved_is_gating_and_not_gain():
+    """Half of the tokens go, as many come, and strength stays."""
+    blocks = assign_blocks(np.repeat(np.arange(40), 50))
+    drive = np.zeros((2000, 2))
+    drive[::4, 0], drive[1::4, 1] = 1, 1
+    drive[::8, 1] = 1
+    rows = np.eye(1, 4)
+    base, tuned = (_read(drive[:, [i]], 0.5, 1.0, rows, blocks) for i in (0, 1))
+    table = measure(base, tuned, blocks, 1).table
+    n_base, n_tuned, n_both = 500, 750, 250
+    assert table["gating"][0] == pytest.approx(1 - 2 * n_both / (n_base + n_tuned))
+    assert table["gain"][0] == pytest.approx(0, abs=1e-6)
+    assert table["kept"][0] == pytest.approx(0.5)
+
+
+def test_a_silent_tuned_latent_has_kept_nothing():
     blocks = assign_blocks(np.repeat(np.arange(20), 10))
     base = np.ones((200, 2))
     tuned = base * [[1, 0]]
@@ -62,17 +91,7 @@ def test_intervals_of_a_silent_tuned_latent_are_not_a_call():
     table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 2).table
     assert np.isnan(table["gain"][1]) and np.isnan(table["gain_low"][1])
     assert table["gating_low"][1] == 1
-    assert table["rate_ratio_high"][1] < 0.1
-
-
-def test_zero_firings_out_of_few_could_be_chance():
-    blocks = assign_blocks(np.repeat(np.arange(20), 10))
-    base, tuned = np.zeros((200, 1)), np.zeros((200, 1))
-    base[::10] = 1
-    rows = np.eye(1, 4)
-    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 1).table
-    assert table["rate_ratio"][0] == 0
-    assert table["rate_ratio_high"][0] > 0.1
+    assert table["kept_high"][1] == 0
 
 
 @pytest.mark.parametrize("n_documents", [20, 200])

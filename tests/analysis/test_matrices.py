@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from analysis.matrices import cofiring, cosines, fires, n_fires, shape, strongest
+from analysis.matrices import cofiring, cosines, fires, n_fires, shape
 from sae.errors import InputError
 
 Z = sparse.csr_array(np.array([[3.0, 0, 1], [2, 0, 0], [1, 5, 0], [0, 4, 0]]))
@@ -25,12 +25,6 @@ def test_stored_zeros_do_not_fire():
     assert fires(stored).toarray().tolist() == [[0, 1]]
     assert stored.nnz == 2, "the argument is left alone"
     assert n_fires(stored).tolist() == [0, 1]
-    assert strongest(stored, np.array([1, 1])).toarray().tolist() == [[0, 1]]
-
-
-def test_strongest_keeps_the_largest():
-    kept = strongest(Z, np.array([2, 1, 5])).toarray()
-    assert kept.tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_cosines_of_zero_rows_are_zero():

@@ -1,5 +1,7 @@
 """Every fate that can be emitted is emitted where it was planted, and each has one meaning."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +14,12 @@ from analysis.nulls import Null
 N_NULL = 1200
 POINTS = {
     "preserved": {},
-    "amplified": {"gain": 0.9, "gating": 0.4, "rate_ratio": 1.5},
-    "suppressed": {"gain": -0.9},
-    "re_gated": {"gating": 0.6, "gating_matched": 0.55},
+    "amplified": {"gain": 0.9, "kept": 2.4},
+    "suppressed": {"gain": -0.9, "kept": 0.4},
+    "re_gated": {"gating": 0.6, "kept": 0.5},
     "rotated": {"direction": 0.5},
-    "lost": {"gating": 1.0, "rate_ratio": 0.0, "rate_ratio_high": 0.01, "n_fires_tuned": 0},
+    "lost": {"gating": 1.0, "kept": 0.01, "n_fires_tuned": 0, "rate_ratio": 0.0},
+    "split": {"gating": 0.5, "kept": 0.5},
     "undetermined": {"n_fires_base": 10},
 }
 
@@ -27,30 +30,43 @@ def _table(n, rng):
     table["direction"] = np.cos(np.abs(rng.normal(0, 0.05, n)))
     table["gain"] = rng.normal(0, 0.05, n)
     table["gating"] = rng.uniform(0.02, 0.08, n)
-    table["gating_matched"], table["rate_ratio"] = table["gating"] / 2, 1.0
-    table["rate_ratio_high"], table["chance_cofiring"], table["chance_cosine"] = 1.2, 0.1, 0.3
+    table["kept"], table["chance_cofiring"], table["chance_cosine"] = 1.0, 0.1, 0.3
+    table["rate_ratio"] = 1.0
     return table
 
 
 def _coordinates(table):
     n = len(table)
-    for c in ("direction", "gain", "gating"):
-        table[f"{c}_low"], table[f"{c}_high"] = table[c] - 1e-4, table[c] + 1e-4
-    names = ("direction", "gain", "gating", "gating_matched", "rate_ratio")
+    names = ("direction", "gain", "gating", "kept")
+    table["n_fires_base"] = table["n_fires_base"].astype(int)
+    for c in names:
+        reach = table.get("reach", 1e-4)
+        table[f"{c}_low"], table[f"{c}_high"] = table[c] - reach, table[c] + reach
     replicates = {c: np.tile(table[c].to_numpy(float), (10, 1)) for c in names}
     apart = np.eye(n, dtype=np.float32)
-    return Coordinates(table, replicates, apart, apart, table["n_fires_tuned"].to_numpy())
+    n_fires = table["n_fires_tuned"].to_numpy(int)
+    return Coordinates(table, replicates, apart, apart, n_fires)
 
 
-def _decided(point):
+def _halved(found):
+    """The first latent's firings, half of them its own still and half an added latent's."""
+    cofiring = np.pad(found.cofiring, ((0, 0), (0, 1)))
+    cofiring[0, [0, -1]] = 2 * 250 / (500 + 250)
+    n_fires = np.append(found.n_fires_tuned, 250)
+    n_fires[0] = 250
+    cosine = np.pad(found.cosine, ((0, 0), (0, 1)))
+    return replace(found, cofiring=cofiring, cosine=cosine, n_fires_tuned=n_fires)
+
+
+def _decided(point, after=lambda found: found):
     rng = np.random.default_rng(0)
     null = Null.of("drift", 1.0, _coordinates(_table(N_NULL, rng)))
-    middle = {"direction": 0.999, "gain": 0.0, "gating": 0.05, "gating_matched": 0.02}
+    middle = {"direction": 0.999, "gain": 0.0, "gating": 0.05, "reach": 1e-4}
     table = _table(20, rng)
     for column, value in {**middle, **point}.items():
-        table[column] = table[column].astype(float)
+        table[column] = table[column].astype(float) if column in table else 1e-4
         table.loc[0, column] = value
-    return decide(_coordinates(table), null, tuned="arm").iloc[0]
+    return decide(after(_coordinates(table)), null, tuned="arm").iloc[0]
 
 
 def test_every_emitted_fate_has_a_case():
@@ -62,7 +78,7 @@ def test_every_emitted_fate_has_a_case():
 
 @pytest.mark.parametrize("fate", EMITTED)
 def test_a_planted_point_gets_its_fate(fate):
-    row = _decided(POINTS[fate])
+    row = _decided(POINTS[fate], _halved if fate == "split" else lambda found: found)
     assert row["fate"] == fate
     assert (row["tuned"], row["origin"]) == ("arm", "base")
     if fate == "undetermined":
@@ -75,29 +91,27 @@ def test_a_planted_point_gets_its_fate(fate):
 
 
 CONTESTED = {
-    "gating that gain explains is gain": (POINTS["amplified"], "amplified"),
-    "gating that gain does not explain is gating": (
-        {"gain": 0.9, "gating": 0.6, "gating_matched": 0.5},
-        "re_gated",
-    ),
-    "more firings at equal strength is gating": (
-        {"gating": 0.4, "gating_matched": 0.02, "rate_ratio": 2.0},
+    "stronger and far elsewhere is elsewhere": ({"gain": 0.3, "gating": 0.9}, "re_gated"),
+    "far stronger and a little elsewhere is stronger": ({"gain": 0.9, "gating": 0.2}, "amplified"),
+    "weak where it fired, firing elsewhere, is not lost": (
+        {**POINTS["lost"], "n_fires_tuned": 450, "rate_ratio": 0.9},
         "re_gated",
     ),
     "turned and gated, yet recognisable, is rotated": (
-        {"direction": 0.5, "gating": 0.6, "gating_matched": 0.6},
+        {"direction": 0.5, "gating": 0.6},
         "rotated",
     ),
     "turned beyond recognition is no fate": ({"direction": 0.2}, "undetermined"),
     "turned and firing elsewhere is no fate": (
-        {"direction": 0.5, "gating": 0.95, "gating_matched": 0.95},
+        {"direction": 0.5, "gating": 0.95},
         "undetermined",
     ),
-    "rarer, not surely lost": (
-        {**POINTS["lost"], "rate_ratio": 0.05, "rate_ratio_high": 0.2},
-        "undetermined",
+    "weaker, not surely lost": ({**POINTS["lost"], "kept": 0.1, "reach": 0.15}, "undetermined"),
+    "weak below the threshold is not lost": (
+        {"gain": -1.2, "kept": 0.3, "n_fires_tuned": 0},
+        "suppressed",
     ),
-    "few tuned firings": ({"n_fires_tuned": 12, "rate_ratio": 0.3}, "undetermined"),
+    "turned, of few tuned firings": ({"direction": 0.5, "n_fires_tuned": 12}, "undetermined"),
 }
 
 

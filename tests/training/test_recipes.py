@@ -7,7 +7,7 @@ from training.config import TrainConfig
 from training.continuation import continued
 from training.loop import fit
 from training.optim import adam, step_, width_lr
-from training.recipes import RECIPES, default, organism, recipe, stories260k
+from training.recipes import RECIPES, cache, default, organism, recipe, stories260k
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,10 @@ def test_every_recipe_makes_a_dictionary_and_carries_its_seed(name, d_in):
 
 
 def test_the_named_ones_are_all_there():
-    assert set(RECIPES) == {"organism", "stories260k", "default"}
+    assert set(RECIPES) == {"organism", "stories260k", "cache", "default"}
     assert recipe("organism", 128) == organism()
     assert recipe("stories260k", 64) == stories260k()
+    assert recipe("cache", 128) == cache(128)
     assert recipe("default", 512) == default(512)
 
 

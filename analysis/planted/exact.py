@@ -1,4 +1,4 @@
-"""Activations with planted fates: the bench on which the rules are calibrated.
+"""Planted fates of features that the dictionary knows exactly.
 
 A world has sparse features with document-level effects. A tuned model of it drifts (every feature
 turns, grows and fires a little differently) and carries the changes planted in it. Its dictionary

@@ -1,0 +1,111 @@
+"""Which tuned latent stands for which base latent: by firing, and the index only where it agrees.
+
+A continued dictionary may let another of its latents take a feature over. What that latent does is
+what became of the feature.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from analysis.matrices import cofiring, fires, n_fires
+from analysis.traces import Firing
+
+__all__ = ["splits", "standing", "steady", "swaps"]
+
+ALIKE = 0.5  # Dice overlap from which a latent can stand for one of another index
+STEADY = 0.7  # cosine of a latent with itself, in another run
+WITHIN = 0.5  # share of a part's firings that are the whole's
+PART, MOST, TOGETHER = 0.15, 0.85, 0.7  # of the whole's firings: each part, the largest, all
+
+
+def swaps(dice: Float[np.ndarray, "n d_sae"]) -> Int[np.ndarray, " d_sae"]:
+    """The order of tuned latents in which each stands at the index of the base latent it stands for.
+
+    Pairs are taken from the most alike down. A latent gives up its own index where another one
+    fires more like the base latent, in at least half of their firings, and more like it than like
+    the base latent of its own index; the two then change places.
+
+    Args:
+        dice: Overlap of base and tuned latents; the first n of both share an index.
+
+    Example:
+        >>> swaps(np.array([[0.1, 0.0, 0.9], [0.0, 0.8, 0.0]])).tolist()
+        [2, 1, 0]
+    """
+    n, order = len(dice), np.arange(dice.shape[1])
+    own = dice[np.arange(n), np.arange(n)]
+    better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE))
+    taken = set()
+    for base, tuned in better[np.argsort(-dice[tuple(better.T)], kind="stable")]:
+        rival = own[tuned] if tuned < n else 0.0
+        if base in taken or tuned in taken or rival >= dice[base, tuned]:
+            continue
+        taken |= {base, tuned}
+        order[base], order[tuned] = tuned, base
+    return order
+
+
+def steady(fitted: Firing, continued: Firing, n: int) -> Bool[np.ndarray, " n"]:
+    """Latents that the same activations leave what they are when the dictionary goes on.
+
+    A dictionary wider than what there is to find fills its last latents with mixtures that another
+    run makes differently. What becomes of these in a tuned model says nothing of the model.
+
+    Args:
+        fitted: Of the dictionary, on the base model.
+        continued: Of the dictionary continued on the base's own activations, on the base model.
+        n: Latents of the dictionary.
+
+    Returns:
+        Where cosine is at least 0.7 and the Dice overlap at least 0.5.
+    """
+    cosine = np.einsum("ij,ij->i", fitted.rows[:n], continued.rows[:n])
+    before, after = (fires(sparse.csr_array(each.z[:, :n])) for each in (fitted, continued))
+    both = np.asarray(before.multiply(after).sum(axis=0)).ravel()
+    total = n_fires(fitted.z)[:n] + n_fires(continued.z)[:n]
+    return (cosine >= STEADY) & (2 * both >= ALIKE * np.maximum(total, 1))
+
+
+def standing(base: Firing, tuned: Firing, n: int) -> Firing:
+    """The tuned latents, each at the index of the base latent it stands for.
+
+    Args:
+        base: Firing of the base model.
+        tuned: Firing of the tuned model on the same tokens.
+        n: Latents that both dictionaries continue.
+    """
+    order = swaps(cofiring(base.z[:, :n], tuned.z))
+    return tuned if (order == np.arange(len(order))).all() else tuned.of(order)
+
+
+def splits(
+    dice: Float[np.ndarray, "n d_sae"],
+    n_base: Int[np.ndarray, " n"],
+    n_tuned: Int[np.ndarray, " d_sae"],
+) -> Bool[np.ndarray, " n"]:
+    """Base latents whose firings several tuned latents share among themselves.
+
+    A part fires within the whole for at least half of its firings, has at least 15 % of the whole's
+    and at most 85 %, and stands for no other base latent; all parts together have at least 70 %.
+
+    Args:
+        dice: Overlap of base and tuned latents; the first n of both share an index.
+        n_base: Firings of base latents.
+        n_tuned: Firings of tuned latents.
+
+    Example:
+        >>> dice = np.array([[2 / 3, 2 / 3]])  # ten firings, five of each half
+        >>> splits(dice, np.array([10]), np.array([5, 5])).tolist()
+        [True]
+    """
+    n = len(dice)
+    both = dice * (n_base[:, None] + n_tuned[None, :]) / 2
+    share = both / np.maximum(n_base, 1)[:, None]
+    own = np.zeros(dice.shape[1])
+    own[:n] = dice[np.arange(n), np.arange(n)]
+    is_part = (both >= WITHIN * np.maximum(n_tuned, 1)) & (share >= PART) & (share <= MOST)
+    is_other = own[None, :] >= np.where(dice > 0, dice, np.inf)
+    is_other[np.arange(n), np.arange(n)] = False
+    is_part &= ~is_other
+    return (is_part.sum(axis=1) >= 2) & ((share * is_part).sum(axis=1) >= TOGETHER)

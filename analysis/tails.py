@@ -1,0 +1,53 @@
+"""Scales on which coordinates are judged, and p-values out into the tail of finitely many draws."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis.coordinates import COORDINATES
+from sae.errors import ConfigError
+
+__all__ = ["rank_p", "standard_errors", "tail_p", "unrolled"]
+
+
+def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
+    """The coordinate on a scale where large is far from the base and spreads are comparable."""
+    match coordinate:
+        case "direction":
+            return np.arccos(np.clip(values, -1, 1))
+        case "gating":
+            return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
+        case "gain":
+            return values
+    raise ConfigError(coordinate, "no such coordinate", f"choose among {', '.join(COORDINATES)}")
+
+
+def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, " rows"]:
+    """Standard errors of a coordinate over documents, on the scale on which latents are judged.
+
+    Args:
+        table: Rows of `Coordinates.table`.
+        coordinate: One of direction, gain, gating.
+    """
+    low, high = (table[f"{coordinate}_{end}"].to_numpy(float) for end in ("low", "high"))
+    return np.abs(unrolled(coordinate, high) - unrolled(coordinate, low)) / (2 * 1.96)
+
+
+def rank_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(1 + draws at least as large) / (1 + draws)."""
+    ordered = np.sort(draws)
+    as_extreme = len(ordered) - np.searchsorted(ordered, values, side="left")
+    return (1 + as_extreme) / (1 + len(ordered))
+
+
+def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rank p-values, extended beyond the largest draw by a power law (Hill 1975)."""
+    ordered = np.sort(draws)
+    n_top = max(len(ordered) // 10, 2)
+    threshold, largest = ordered[-n_top - 1], ordered[-1]
+    p = rank_p(draws, values)
+    if threshold <= 0 or largest <= threshold:
+        return p
+    hill = n_top / np.log(ordered[-n_top:] / threshold).sum()
+    exponent = hill * max(1 - 1.96 / np.sqrt(n_top), 0)
+    return p * (largest / np.maximum(values, largest)) ** exponent

@@ -1,0 +1,142 @@
+"""How well fates are told where they were planted, over several worlds, with error rates.
+
+    python -m benchmarks.bench_fates
+
+A world (`analysis.planted.Pairs`) is written as activation caches: base, a tuned model with planted
+changes, a model that only drifted as far, nulls of half, equal and double drift, and one held back.
+`scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Seeds from
+1000 on are for this table: rules and settings were made on others. Each seed takes some minutes of
+one core. The row is appended to benchmarks/results.jsonl.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.planted import Pairs, PairsConfig, Planted
+from benchmarks.fates.score import CALLED, laid_out, novel_counts, of_fates, spread
+from benchmarks.results import RESULTS, ROOT, append
+from sae.stream.cache import save_cache
+
+FIRST_SEED = 1000
+"""Rules and settings were chosen on smaller seeds."""
+NULLS = {"null_half": 0.5, "null_one": 1.0, "null_double": 2.0}
+SHARD = 65536
+
+
+def parsed() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    world = PairsConfig()
+    parser.add_argument("--n-features", type=int, default=world.n_features)
+    parser.add_argument("--d-in", type=int, default=world.d_in)
+    parser.add_argument("--n-documents", type=int, default=world.n_documents, help="of 250 tokens")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time")
+    parser.add_argument("--keep", type=Path, help="folder for caches and traces, kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the row goes")
+    parser.add_argument("flags", nargs="*", help="for trace_caches, after --")
+    return parser.parse_args()
+
+
+def written(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Planted]:
+    """The caches of a world, and what is in them."""
+    config = PairsConfig(flags.n_features, flags.d_in, flags.n_documents, seed=seed)
+    world = Pairs(config)
+    models = {"base": world.base(), "tuned": world.tuned(0), "still": world.drifted(0)}
+    models |= {n: world.drifted(k, d) for k, (n, d) in enumerate(NULLS.items(), start=1)}
+    models["held"] = world.drifted(9)
+    for name, model in models.items():
+        shards = torch.from_numpy(model.x).split(SHARD)
+        said = {"model": f"planted/{name}", "hook": "blocks.0.hook_resid_post"}
+        save_cache(folder / "caches" / name, shards, world.tokens, said)
+    return models
+
+
+def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is counted of one world."""
+    models = written(folder, seed, flags)
+    caches = folder / "caches"
+    command = [sys.executable, "-m", "scripts.trace_caches", "--base", str(caches / "base")]
+    parts = {"tuned": ("tuned", "still"), "null": tuple(NULLS), "held_back": ("held",)}
+    for flag, names in parts.items():
+        command += [f"--{flag}", f"[{','.join(str(caches / each) for each in names)}]"]
+    command += ["--out", str(folder / "trace"), *flags.flags]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench_fates: seed {seed} failed:\n{done.stderr[-2000:]}")
+    print(f"seed {seed} is traced", file=sys.stderr)
+    return counted(folder / "trace", models)
+
+
+def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
+    """The numbers of a trace."""
+    base, tuned = models["base"].rows, models["tuned"]
+    table = laid_out(trace, "tuned", tuned.truth, base)
+    still = laid_out(trace, "still", models["still"].truth, base)
+    found = table.loc[table["latent"] >= 0]
+    alone = still.loc[still["p_value"].notna()]
+    changed = found.loc[~found["called"].isin(["preserved", "undetermined"])]
+    kept = found.loc[found["fate"] == "preserved"]
+    return {
+        "table": table,
+        "recovered": float((table.loc[~table["is_rare"], "latent"] >= 0).mean()),
+        "recovered_rare": float((table.loc[table["is_rare"], "latent"] >= 0).mean()),
+        "detectable": of_fates(found.loc[found["detectable"]]),
+        "all": of_fates(table),
+        "n_still": len(alone),
+        "false_positives": int((alone["p_value"] <= 0.05).sum()),
+        "false_changes": int((~still["called"].isin(["preserved", "undetermined"])).sum()),
+        "n_changed": len(changed),
+        "false_discoveries": int((changed["fate"] == "preserved").sum()),
+        "preserved": float((kept["called"] == "preserved").mean()),
+        "novel": novel_counts(trace, "tuned", tuned.truth, tuned.rows),
+    }
+
+
+def main() -> None:
+    """Traces every world, prints the tables, appends the row."""
+    flags = parsed()
+    seeds = range(flags.first_seed, flags.first_seed + flags.seeds)
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.jobs) as pool:
+        where = flags.keep or Path(name)
+        each = list(pool.map(lambda seed: traced(where / str(seed), seed, flags), seeds))
+    report(each, flags)
+
+
+def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
+    """Tables on standard output, and a row in the results."""
+    table = pd.concat([one.pop("table") for one in each], ignore_index=True)
+    table = table.assign(called=table["called"].fillna("not found"))
+    print(pd.crosstab(table["fate"], table["called"]).to_string(), "\n")
+    facts: dict[str, Any] = {"seeds": flags.seeds, "first_seed": flags.first_seed}
+    for name in ("recovered", "recovered_rare", "preserved"):
+        facts[name] = spread([one[name] for one in each])
+    for part in ("detectable", "all"):
+        facts[part] = {fate: spread([one[part][fate]["f1"] for one in each]) for fate in CALLED}
+        facts[part]["macro"] = spread([one[part]["macro"]["f1"] for one in each])
+    for name in ("false_positives", "n_still", "false_changes", "n_changed", "false_discoveries"):
+        facts[name] = int(sum(one[name] for one in each))
+    facts["novel"] = {
+        key: int(sum(one["novel"][key] for one in each)) for key in each[0]["novel"]
+    }
+    for name, value in facts.items():
+        print(f"{name:20s}{value}")
+    shape = {"n_features": flags.n_features, "d_in": flags.d_in, "n_documents": flags.n_documents}
+    append(flags.results, "bench_fates", 1, {"shape": shape, "flags": flags.flags, **facts})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Fates that were called beside those that were planted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from safetensors.numpy import load_file
+from scipy.optimize import linear_sum_assignment
+
+__all__ = ["CALLED", "DETECTABLE", "matched", "novel_counts", "of_fates"]
+
+CALLED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "split", "lost")
+"""Fates of base features that are scored."""
+DETECTABLE = {
+    "amplified": (1.5, np.inf),
+    "suppressed": (0.3, 0.67),
+    "re_gated": (0.4, np.inf),
+    "rotated": (-np.inf, 0.8),
+}
+"""Sizes of a planted change that are called detectable; all of the others are."""
+SAME = 0.9  # cosine from which a latent has found a feature
+
+
+def matched(rows: Float[np.ndarray, "d_sae d_in"], truth: Float[np.ndarray, "n d_in"]) -> pd.Series:
+    """The latent that found each feature, one to one, at a cosine of at least 0.9.
+
+    Args:
+        rows: Decoder rows.
+        truth: Directions.
+
+    Returns:
+        Latent by feature; features that were not found are left out.
+    """
+    cosine = rows @ truth.T / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    latent, feature = linear_sum_assignment(cosine, maximize=True)
+    found = cosine[latent, feature] >= SAME
+    return pd.Series(latent[found], index=feature[found]).sort_index()
+
+
+def laid_out(
+    trace: Path, tuned: str, truth: pd.DataFrame, rows: Float[np.ndarray, "n d_in"]
+) -> pd.DataFrame:
+    """What was said of every base feature that the dictionary found.
+
+    Args:
+        trace: A trace folder.
+        tuned: The tuned model.
+        truth: What was planted.
+        rows: Directions of the base model's features.
+
+    Returns:
+        The truth's rows with latent, called and p_value, and whether the change is detectable;
+        latent is -1 where the feature was not found.
+    """
+    fates = pd.read_parquet(trace / "fates.parquet").query("tuned == @tuned and origin == 'base'")
+    fates = fates.set_index("latent")
+    base = load_file(trace / "directions.safetensors")["base"]
+    latent = matched(base, rows)
+    table = truth.iloc[: len(rows)].copy()
+    table["latent"] = latent.reindex(table["feature"], fill_value=-1).to_numpy()
+    table["called"] = fates["fate"].reindex(table["latent"]).to_numpy()
+    table["p_value"] = fates["p_value"].reindex(table["latent"]).to_numpy()
+    low = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[0])
+    high = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[1])
+    table["detectable"] = table["size"].isna() | table["size"].between(low, high)
+    return table
+
+
+def of_fates(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 of every fate, and their mean F1 as `macro`.
+
+    Args:
+        table: Rows of `laid_out` that count; what was not found counts as undetermined.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for fate in CALLED:
+        true, called = table["fate"] == fate, table["called"] == fate
+        hit = float((true & called).sum())
+        precision, recall = hit / max(1, int(called.sum())), hit / max(1, int(true.sum()))
+        f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+        found[fate] = {"precision": precision, "recall": recall, "f1": f1, "n": int(true.sum())}
+    found["macro"] = {"f1": float(np.mean([found[fate]["f1"] for fate in CALLED]))}
+    return found
+
+
+def novel_counts(
+    trace: Path, tuned: str, truth: pd.DataFrame, rows: Float[np.ndarray, "n d_in"]
+) -> dict[str, float]:
+    """Novel features that were called so, where they lie, and rows that were called so wrongly.
+
+    Args:
+        trace: A trace folder.
+        tuned: The tuned model.
+        truth: What was planted.
+        rows: Directions of the tuned model's features, the novel ones last.
+    """
+    held = load_file(trace / "directions.safetensors")
+    own = held["tuned"] if "tuned" in held else held[f"tuned.{tuned}"]
+    fates = pd.read_parquet(trace / "fates.parquet").query("tuned == @tuned and origin == 'tuned'")
+    called = fates.set_index("latent")["fate"]
+    latent = matched(own, rows)
+    novel = truth.loc[truth["fate"].str.startswith("novel")]
+    mine = latent.reindex(novel["feature"]).dropna().astype(int)
+    said = called.reindex(mine)
+    place = novel.set_index("feature").loc[mine.index, "fate"]
+    return {
+        "n": len(novel),
+        "found": len(mine),
+        "called": int(said.notna().sum()),
+        "placed": int((said.to_numpy() == place.to_numpy()).sum()),
+        "false_rows": int((~called.index.isin(mine)).sum()),
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean over seeds, and its 95 % interval by Student's t."""
+    from scipy import stats
+
+    mean, n = float(np.mean(values)), len(values)
+    reach = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5 if n > 1 else float("nan")
+    return {"mean": round(mean, 4), "low": round(mean - reach, 4), "high": round(mean + reach, 4)}

@@ -1,0 +1,174 @@
+"""Traces from caches alone: a whole folder, and one line for whatever does not fit together."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.planted import Pairs, PairsConfig
+from sae.stream.cache import ActivationCache, save_cache
+from scripts import trace_caches
+
+SMALL = PairsConfig(
+    n_features=48,
+    d_in=24,
+    n_documents=48,
+    document_length=60,
+    l0=4.0,
+    n_rare=4,
+    n_personas=3,
+    per_persona=2,
+    n_changed=2,
+    n_novel=1,
+)
+FLAGS = ("--train.n_tokens", "40000", "--again.n_tokens", "20000", "--n_added", "4")
+SAID = {"model": "planted", "hook": "blocks.0.hook_resid_post"}
+
+
+def cached(path, x, tokens):
+    return save_cache(path, torch.from_numpy(x).split(1000), tokens, SAID).path
+
+
+@pytest.fixture(scope="module")
+def world():
+    return Pairs(SMALL)
+
+
+@pytest.fixture(scope="module")
+def caches(world, tmp_path_factory):
+    home = tmp_path_factory.mktemp("caches")
+    models = {"base": world.base(), "tuned": world.tuned(0), "null": world.drifted(1, 4.0)}
+    models["held"] = world.drifted(2)
+    return {name: cached(home / name, each.x, world.tokens) for name, each in models.items()}
+
+
+def words(caches, out, **more):
+    named = {"base": caches["base"], "tuned": caches["tuned"], "null": caches["null"], **more}
+    return [word for name, path in named.items() for word in (f"--{name}", path)] + [
+        "--out",
+        out,
+        *FLAGS,
+    ]
+
+
+@pytest.fixture(scope="module")
+def traced(caches, tmp_path_factory):
+    from scripts._cli import run
+
+    out = tmp_path_factory.mktemp("trace") / "out"
+    given = words(caches, out, held_back=caches["held"])
+    code = run(trace_caches.main, trace_caches.Config, [str(each) for each in given])
+    return code, out
+
+
+def test_a_trace_without_a_language_model(traced, caches):
+    code, out = traced
+    assert code == 0
+    fates = pd.read_parquet(out / "fates.parquet")
+    inherited = fates.query("origin == 'base'")
+    assert inherited["latent"].tolist() == list(range(8 * SMALL.d_in))
+    assert set(fates["tuned"]) == {"tuned"}
+    assert fates["effect"].isna().all()
+    assert inherited["direction"].notna().any()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["arms"]["tuned"]["size"]["kl"] is None
+    assert summary["arms"]["tuned"]["size"]["activations"] > 0
+    assert summary["error_rates"]
+    assert json.loads((out / "nulls.json").read_text())["arms"]["tuned"]["held_back"] == "held"
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_it_is_done_once(traced, caches, door):
+    _, out = traced
+    code, said = door(trace_caches, *words(caches, out, held_back=caches["held"]))
+    assert (code, said.count("up to date")) == (0, 6)
+
+
+def test_a_change_of_the_null_keeps_the_base_dictionary(traced, caches, door, tmp_path):
+    """Only what comes of another cache is made anew."""
+    _, out = traced
+    stamp = (out / "dictionary" / "dictionary.safetensors").stat().st_mtime_ns
+    code, _ = door(trace_caches, *words(caches, out))
+    assert code == 0
+    assert (out / "dictionary" / "dictionary.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_without_a_null_nothing_is_called(caches, door, tmp_path):
+    given = ["--base", caches["base"], "--tuned", caches["tuned"], "--out", tmp_path / "o", *FLAGS]
+    assert door(trace_caches, *given)[0] == 0
+    fates = pd.read_parquet(tmp_path / "o" / "fates.parquet")
+    assert set(fates["fate"]) == {"undetermined"}
+    assert "no null moved as far" in set(fates["reason"])
+
+
+def test_without_personas_the_rest_is_told(world, door, tmp_path):
+    tokens = world.tokens.assign(persona="none")
+    models = {"base": world.base(), "tuned": world.tuned(0), "null": world.drifted(1, 4.0)}
+    caches = {name: cached(tmp_path / name, each.x, tokens) for name, each in models.items()}
+    assert door(trace_caches, *words(caches, tmp_path / "o"))[0] == 0
+    fates = pd.read_parquet(tmp_path / "o" / "fates.parquet")
+    assert fates["persona"].isna().all()
+    assert fates["direction"].notna().any()
+
+
+def others(world, x):
+    """Caches that do not fit, and a word of why."""
+    tokens = world.tokens
+    order = np.argsort(-world.doc, kind="stable")
+    return {
+        "width": (np.concatenate([x, x], axis=1), tokens, "width 48, not 24"),
+        "fewer": (x[:-60], tokens.iloc[:-60], "2820 tokens, not 2880"),
+        "order": (x[order], tokens.iloc[order].reset_index(drop=True), "another doc from token 0"),
+        "words": (x, tokens.assign(token_id=1 + tokens["token_id"]), "another token_id from token"),
+        "bare": (x, tokens.drop(columns="doc"), "another doc from token 0"),
+    }
+
+
+@pytest.mark.parametrize("which", ["width", "fewer", "order", "words", "bare"])
+def test_a_cache_of_something_else_is_refused(which, world, caches, door, tmp_path):
+    x = world.base().x
+    given, tokens, why = others(world, x)[which]
+    path = cached(tmp_path / "bad", given, tokens)
+    code, said = door(trace_caches, *words(caches, tmp_path / "o", tuned=path))
+    assert code != 0
+    assert why in said
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda table: table.drop(columns=["role", "split"]), "no column role, split"),
+        (lambda table: table.assign(doc="one"), "1 documents, which is too few to be measurable"),
+        (lambda table: table.assign(split="fit"), "of split confirm"),
+        (lambda table: table.assign(split="confirm"), "not of split select or confirm"),
+        (lambda table: table.assign(is_special=True), "not of split select or confirm"),
+    ],
+)
+def test_a_table_that_cannot_be_traced_is_refused(change, why, world, door, tmp_path):
+    models = {"base": world.base(), "tuned": world.tuned(0), "null": world.drifted(1, 4.0)}
+    tokens = change(world.tokens)
+    caches = {name: cached(tmp_path / name, each.x, tokens) for name, each in models.items()}
+    code, said = door(trace_caches, *words(caches, tmp_path / "o"))
+    assert (code != 0, why in said) == (True, True)
+    assert not (tmp_path / "o" / "fates.parquet").exists()
+
+
+def test_a_damaged_shard_is_named(world, caches, door, tmp_path):
+    path = cached(tmp_path / "bad", world.base().x, world.tokens)
+    shard = next(path.glob("shard-*"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(bytes(data))
+    code, said = door(trace_caches, *words(caches, tmp_path / "o", tuned=path))
+    assert code != 0
+    assert shard.name in said
+
+
+def test_names_of_caches_are_folders_of_their_own(caches, door, tmp_path):
+    code, said = door(trace_caches, *words(caches, tmp_path / "o", null=caches["tuned"]))
+    assert code != 0
+    assert "the name of" in said
+    assert ActivationCache.open(caches["base"]).n_tokens == 2880
