@@ -18,8 +18,8 @@ from analysis.carriers import Carriers, find_carriers
 from analysis.nulls import Null
 from analysis.personas import comparable_tokens
 from analysis.subjects import Reference, Seen, Subject, lay
-from analysis.tracing import Evidence, Study, Tell, TraceConfig, judged
 from analysis.traces import Firing
+from analysis.tracing import Evidence, Study, Tell, TraceConfig, judged
 from sae import read
 from sae.change import Change
 from sae.errors import InputError
@@ -145,7 +145,9 @@ def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
         seen[subject.name] = lay(bench, before, (subject.name, x, folder), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}
-    evidence = Evidence(bench, (dictionary, meta), firing, before.continued, carriers, laid, changes)
+    evidence = Evidence(
+        bench, (dictionary, meta), firing, before.continued, carriers, laid, changes
+    )
     traced = TraceConfig(
         str(config.base), config.dictionary, config.continued, config.tuned, seed=config.seed
     )

@@ -77,9 +77,7 @@ def compare(study: Study) -> Comparison:
     return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities)
 
 
-def _pairs(
-    study: Study, bench: ModelBench, texts: tuple[str, ...]
-) -> tuple[PairDifference, ...]:
+def _pairs(study: Study, bench: ModelBench, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:
     """The first arm against each other one, at the checkpoints of nearest KL."""
     subjects = [s for s in study.config.tuned if s.name != study.config.pole]
     if not study.spans or not texts or len(subjects) < 2:

@@ -19,9 +19,11 @@ from scipy.optimize import linear_sum_assignment
 
 from analysis.bench import Bench, through
 from analysis.coordinates import Coordinates, measure
-from analysis.fates import decide, error_rates
+from analysis.error_rates import error_rates
+from analysis.fates import decide
 from analysis.matrices import cofiring, cosines
 from analysis.nulls import Null, choose
+from analysis.subjects import Reference
 from analysis.traces import Firing
 from sae import read
 from sae.dictionary.sae import Sae
@@ -121,7 +123,7 @@ def _reordered(firing: Firing, first: Int[np.ndarray, " n"]) -> Firing:
 
 
 def lay_control(
-    bench: Bench, reference: Firing, n: int, control: Control, dictionary: Sae
+    bench: Bench, reference: Reference, control: Control, dictionary: Sae
 ) -> Coordinates:
     """The coordinates of every base latent in a control, on the base model's own activations.
 
@@ -130,15 +132,14 @@ def lay_control(
 
     Args:
         bench: Tokens, and the base model's side.
-        reference: The dictionary continued on the base's own activations.
-        n: Latents of the base dictionary.
+        reference: The base dictionary, and it continued on the base.
         control: Which control.
         dictionary: From `open_control`.
     """
-    found = through(bench, dictionary, bench.x)
+    found, n, before = through(bench, dictionary, bench.x), reference.n, reference.continued
     if control.matched:
-        found = _reordered(found, partners(reference, found, n, bench.in_split("select")))
-    return measure(reference, found, bench.blocks, n, bench.weights)
+        found = _reordered(found, partners(before, found, n, bench.in_split("select")))
+    return measure(before, found, bench.blocks, n, bench.weights, reference.steady)
 
 
 def judge_control(

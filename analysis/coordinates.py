@@ -17,7 +17,7 @@ from analysis.intervals import Blocks, bounds, resample_weights
 from analysis.matrices import cofiring, cosines, n_fires
 from analysis.quantiles import quantiles
 from analysis.readings import Found
-from analysis.traces import Firing, Sums, block_sums
+from analysis.traces import Firing, block_sums
 from sae.errors import InputError
 
 __all__ = ["COORDINATES", "Coordinates", "measure"]
@@ -46,8 +46,9 @@ class Coordinates:
     """
 
     table: pd.DataFrame
-    """One row an inherited latent: latent, steady, n_fires_base, n_fires_tuned, fire_rate (base), each
-    coordinate and kept with _low and _high (95 %), rate_ratio, and chance_cofiring and chance_cosine: what 99.5 % of its pairs with other latents stay below."""
+    """One row an inherited latent: latent, steady, n_fires_base, n_fires_tuned, fire_rate (base),
+    each coordinate and kept with _low and _high (95 %), rate_ratio, and chance_cofiring and
+    chance_cosine: what 99.5 % of its pairs with other latents stay below."""
     replicates: Mapping[str, Float[np.ndarray, "resamples latents"]]
     """Each coordinate and kept in every resample of the documents."""
     cofiring: Float[np.ndarray, "d_sae d_sae_tuned"]
@@ -125,8 +126,8 @@ class _Seen:
     """Sums over blocks, as ratios for every row of weights."""
 
     def __init__(self, base: Firing, tuned: Firing, blocks: Blocks, n: int) -> None:
-        sides = (base.z, base.reading), (tuned.z, tuned.reading)
-        self.before, self.after = Found.of(*sides, n), Found.of(*sides[::-1], n)
+        first, second = (base.z, base.reading), (tuned.z, tuned.reading)
+        self.before, self.after = Found.of(first, second, n), Found.of(second, first, n)
         self.block, self.shape = blocks.of_token, (blocks.n_blocks, n)
         there, value, met = self.before.there, self.before.value, self.before.is_met
         self.both = [self._sums(self.before, np.where(met, each, 0)) for each in (there, value)]

@@ -9,19 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
 from analysis.coordinates import COORDINATES, Coordinates
-from analysis.intervals import false_discovery, share_interval
+from analysis.intervals import false_discovery
 from analysis.matching import splits
 from analysis.names import EMITTED, fate_rows
 from analysis.names import FATES as FATES
 from analysis.names import REPURPOSED as REPURPOSED
 from analysis.nulls import Null
 from analysis.tails import standard_errors
-from sae.errors import InputError
 
-__all__ = ["Rule", "decide", "error_rates"]
+__all__ = ["Rule", "decide"]
 
 ELSEWHERE = "another latent carries it"
 NOT_SIGNIFICANT = "beyond the null, but not at the false discovery rate"
@@ -193,9 +191,7 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
     return pd.DataFrame(best[columns])
 
 
-def _p_values(
-    table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray
-) -> np.ndarray:
+def _p_values(table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray) -> np.ndarray:
     """The smallest p-value of the coordinates times their number, of latents with firings.
 
     Where the tuned model fires too rarely to say along what, gain and gating can speak.
@@ -271,41 +267,3 @@ def _carried_elsewhere(coordinates: Coordinates, held: _Held) -> np.ndarray:
     fits &= dice > coordinates.table["chance_cofiring"].to_numpy()[:, None]
     fits[np.arange(n), np.arange(n)] = False
     return np.where(fits.any(axis=1), fits.argmax(axis=1), -1)
-
-
-def error_rates(
-    fates: pd.DataFrame, persona: Bool[np.ndarray, " latents"] | None = None
-) -> pd.DataFrame:
-    """How often a held-back null, in which nothing happened, is called changed or preserved.
-
-    Args:
-        fates: What `decide` says of a null pair that it was not calibrated on.
-        persona: Which latents are persona latents; those with a persona where absent.
-
-    Returns:
-        One row a family (persona, all) and call (changed, preserved, undetermined): n latents with
-        enough firings, n_called, share, share_low, share_high (exact binomial, 95 %).
-
-    Raises:
-        InputError: The mask is not one value a row.
-    """
-    is_persona = fates["persona"].notna().to_numpy() if persona is None else persona
-    if len(is_persona) != len(fates):
-        raise InputError(
-            "which latents are persona latents",
-            f"{len(is_persona)} values for {len(fates)} rows",
-            "give one a row",
-        )
-    tested = fates["q_value"].notna().to_numpy()
-    still = fates["fate"].isin(["preserved", "undetermined", "unstable"])
-    rows = []
-    for family, member in (("persona", is_persona & tested), ("all", tested)):
-        for call, hit in (
-            ("changed", ~still),
-            ("preserved", fates["fate"] == "preserved"),
-            ("undetermined", fates["fate"] == "undetermined"),
-        ):
-            n, n_called = int(member.sum()), int((hit.to_numpy() & member).sum())
-            rows.append((family, call, n, n_called, *share_interval(n_called, n)))
-    columns = ["family", "call", "n", "n_called", "share", "share_low", "share_high"]
-    return pd.DataFrame(rows, columns=columns)

@@ -20,11 +20,11 @@ PART, MOST, TOGETHER = 0.15, 0.85, 0.7  # of the whole's firings: each part, the
 
 
 def swaps(dice: Float[np.ndarray, "n d_sae"]) -> Int[np.ndarray, " d_sae"]:
-    """The order of tuned latents in which each stands at the index of the base latent it stands for.
+    """The order of tuned latents in which each is at the index of the base latent it stands for.
 
     Pairs are taken from the most alike down. A latent gives up its own index where another one
     fires more like the base latent, in at least half of their firings, and more like it than like
-    the base latent of its own index; the two then change places.
+    the base latent of its own index; the two then change places, if both together are more alike.
 
     Args:
         dice: Overlap of base and tuned latents; the first n of both share an index.
@@ -38,8 +38,9 @@ def swaps(dice: Float[np.ndarray, "n d_sae"]) -> Int[np.ndarray, " d_sae"]:
     better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE))
     taken = set()
     for base, tuned in better[np.argsort(-dice[tuple(better.T)], kind="stable")]:
-        rival = own[tuned] if tuned < n else 0.0
-        if base in taken or tuned in taken or rival >= dice[base, tuned]:
+        rival, left = (own[tuned], dice[tuned, base]) if tuned < n else (0.0, 0.0)
+        is_worse = dice[base, tuned] + left <= own[base] + rival
+        if base in taken or tuned in taken or rival >= dice[base, tuned] or is_worse:
             continue
         taken |= {base, tuned}
         order[base], order[tuned] = tuned, base

@@ -1,4 +1,4 @@
-"""What each coordinate does when nothing of interest happened: the base model merely trained on.
+"""What each coordinate does when nothing of interest happened.
 
 Every live latent of a null pair is one draw of what drift, a second dictionary and finitely many
 tokens do together. A tuned model is held against a null whose activations moved at least as far.
@@ -83,14 +83,11 @@ class Null:
     def reach(self, coordinates: Coordinates) -> float:
         """How far the bulk of this null's latents moved, over how far that of a model's did.
 
-        The median of each coordinate over live latents, on the scale on which latents are judged;
-        the least ratio of the three counts. Changes of a minority of latents leave it alone.
+        The least ratio of the three coordinates' medians, on the scale on which latents are
+        judged; 1 for a null that is the model.
 
         Args:
             coordinates: Of the model.
-
-        Returns:
-            At least 0; 1 for a null that is the model. Infinite where the model stands still.
         """
         other = Null.of("", 0.0, coordinates)
         mine, theirs = (
@@ -99,21 +96,17 @@ class Null:
         )
         return float(np.min(np.array(mine) / np.maximum(theirs, 1e-12)))
 
-    def _draws(self, coordinate: str, b: int) -> np.ndarray:
-        """Measured null values of a bin, or of all bins where the bin has too few."""
-        draws = self.values[coordinate]
-        measured = ~np.isnan(draws)
+    def _of_bin(self, coordinate: str, b: int) -> np.ndarray:
+        """Latents of a bin with a value, or of all bins where the bin has too few."""
+        measured = ~np.isnan(self.values[coordinate])
         mine = measured & (self.bins == b)
-        return draws[mine if mine.sum() >= MIN_LATENTS else measured]
+        return mine if mine.sum() >= MIN_LATENTS else measured
 
     def _spread(self, coordinate: str, b: int) -> tuple[float, float, np.ndarray, np.ndarray]:
         """Middle and variance of a bin's draws beyond their own errors, the draws and errors."""
-        draws = self.values[coordinate]
-        errors = self.errors.get(coordinate, np.zeros(len(draws)))
-        measured = ~np.isnan(draws)
-        mine = measured & (self.bins == b)
-        mine = mine if mine.sum() >= MIN_LATENTS else measured
-        far, errors = unrolled(coordinate, draws[mine]), np.nan_to_num(errors[mine])
+        mine, draws = self._of_bin(coordinate, b), self.values[coordinate]
+        errors = np.nan_to_num(self.errors.get(coordinate, np.zeros(len(draws)))[mine])
+        far = unrolled(coordinate, draws[mine])
         low, middle, high = np.quantile(far, [0.25, 0.5, 0.75])
         whole = max(high - low, 1e-9) ** 2
         return middle, max(whole - np.median(IQR * errors) ** 2, whole / 4), far, errors
@@ -125,10 +118,9 @@ class Null:
         fire_rate: Float[np.ndarray, " latents"],
         errors: Float[np.ndarray, " latents"] | None = None,
     ) -> Float[np.ndarray, "*n latents"]:
-        """How far out values lie among null latents of like fire rate.
+        """How far out values lie among null latents of like fire rate, in quartile distances.
 
-        In units of the quartile distance that a null latent of the same standard error would have:
-        that of the bin, its typical error replaced by the latent's own.
+        Those of a null latent of the same standard error: the bin's, its typical error replaced.
 
         Args:
             coordinate: One of direction, gain, gating.
@@ -136,8 +128,7 @@ class Null:
             fire_rate: The latents' fire rates in the base model.
             errors: Their standard errors, from `standard_errors`; 0 where absent.
 
-        Returns:
-            Distances; of gain without a sign.
+        Of gain the distance has no sign.
         """
         bins = np.searchsorted(self.edges, fire_rate)
         own = np.zeros(len(bins)) if errors is None else np.nan_to_num(errors)
@@ -169,10 +160,10 @@ class Null:
         """Whether values lie farther out than null latents do, jointly over the coordinates.
 
         Args:
-            coordinate: As for `standard`.
-            values: As for `standard`.
-            fire_rate: As for `standard`.
-            errors: As for `standard`.
+            coordinate: This and the next three as for `standard`.
+            values: Measured.
+            fire_rate: In the base model.
+            errors: Standard errors.
             level: Share of null latents that lie beyond in no coordinate, at least (Bonferroni).
         """
         reach = 1 - (1 - level) / len(COORDINATES)
@@ -239,7 +230,7 @@ class Null:
         }
         limits = np.empty((len(self.edges) + 1, 2))
         for b in range(len(limits)):
-            draws = self._draws(coordinate, b)
+            draws = self.values[coordinate][self._of_bin(coordinate, b)]
             limits[b] = [
                 unlimited if q is None else np.quantile(draws, q)
                 for q, unlimited in zip(at[coordinate], (-np.inf, np.inf), strict=True)
@@ -250,8 +241,7 @@ class Null:
     def smallest_p(self) -> float:
         """The smallest p-value that ranks alone can give, corrected for three coordinates.
 
-        Returns:
-            3 / (1 + n draws). Smaller p-values lean on the extrapolated tail.
+        3 / (1 + n draws); smaller ones lean on the extrapolated tail.
         """
         n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
         return len(COORDINATES) / (1 + n)

@@ -131,9 +131,7 @@ class Found:
         """
         return self.there >= HALF * factor[self.latent] * self.value
 
-    def sums(
-        self, values: np.ndarray, block: np.ndarray, shape: tuple[int, int]
-    ) -> np.ndarray:
+    def sums(self, values: np.ndarray, block: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Sum of a number a firing over blocks and latents.
 
         Args:

@@ -11,7 +11,18 @@ __all__ = ["rank_p", "standard_errors", "tail_p", "unrolled"]
 
 
 def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
-    """The coordinate on a scale where large is far from the base and spreads are comparable."""
+    """The coordinate on a scale where large is far from the base and spreads are comparable.
+
+    Args:
+        coordinate: One of direction, gain, gating.
+        values: Cosines, log ratios or Dice distances.
+
+    Returns:
+        Angles, log ratios, or angles whose sine is the root of the distance.
+
+    Raises:
+        ConfigError: There is no such coordinate.
+    """
     match coordinate:
         case "direction":
             return np.arccos(np.clip(values, -1, 1))
@@ -34,14 +45,30 @@ def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, "
 
 
 def rank_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(1 + draws at least as large) / (1 + draws)."""
+    """(1 + draws at least as large) / (1 + draws).
+
+    Args:
+        draws: Under the null.
+        values: What was measured.
+
+    Example:
+        >>> rank_p(np.array([1.0, 2.0, 3.0]), np.array([2.0, 9.0])).tolist()
+        [0.75, 0.25]
+    """
     ordered = np.sort(draws)
     as_extreme = len(ordered) - np.searchsorted(ordered, values, side="left")
     return (1 + as_extreme) / (1 + len(ordered))
 
 
 def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rank p-values, extended beyond the largest draw by a power law (Hill 1975)."""
+    """Rank p-values, extended beyond the largest draw by a power law (Hill 1975).
+
+    The exponent is the lower 95 % limit of Hill's, from the upper tenth of the draws.
+
+    Args:
+        draws: Under the null.
+        values: What was measured.
+    """
     ordered = np.sort(draws)
     n_top = max(len(ordered) // 10, 2)
     threshold, largest = ordered[-n_top - 1], ordered[-1]

@@ -45,7 +45,6 @@ class Firing:
                 "take both from the same dictionary",
             )
 
-
     def of(self, order: Int[np.ndarray, " d_sae"]) -> "Firing":
         """The same latents in another order."""
         moments, reading = self.residual_moments, self.reading

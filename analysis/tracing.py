@@ -142,7 +142,7 @@ def judged(
         tell: Hears what is being done.
     """
     bench, firing, carriers = evidence.bench, evidence.firing, evidence.carriers
-    dictionary, continued = evidence.dictionary[0], evidence.continued
+    reference = Reference(evidence.dictionary[0], firing, evidence.continued)
     nulls, held_back = (null_side(evidence.laid[name]) for name in ("null", "held_back"))
     seen = {each.name: each for each in evidence.laid["tuned"]}
     tell("fates")
@@ -157,7 +157,7 @@ def judged(
     judged_controls = []
     for control, other in controls:
         tell(control.name)
-        measured = lay_control(bench, continued, dictionary.config.d_sae, control, other)
+        measured = lay_control(bench, reference, control, other)
         judged_controls.append(
             judge_control(control, measured, nulls.nulls, carriers.personas, used)
         )
@@ -166,7 +166,7 @@ def judged(
         bench,
         evidence.dictionary,
         firing,
-        continued,
+        evidence.continued,
         carriers,
         found,
         seen,
@@ -205,7 +205,13 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     carriers, laid, changes = _looked_at(config, base, side, tell)
     laid_on = side()
     evidence = Evidence(
-        laid_on.bench, (dictionary, meta), laid_on.firing, laid_on.continued, carriers, laid, changes
+        laid_on.bench,
+        (dictionary, meta),
+        laid_on.firing,
+        laid_on.continued,
+        carriers,
+        laid,
+        changes,
     )
     return judged(config, evidence, own, choose_by_change, tell)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.contrasts import Span
-from analysis.fates import decide, error_rates
+from analysis.error_rates import error_rates
+from analysis.fates import decide
 from analysis.intervals import Interval
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
 from analysis.nulls import Null, unlikeness

@@ -19,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from analysis.planted import Pairs, PairsConfig, Planted
-from benchmarks.fates.score import CALLED, laid_out, novel_counts, of_fates, spread
+from benchmarks.fates.score import CALLED, STILL, laid_out, novel_counts, of_fates, spread
 from benchmarks.results import RESULTS, ROOT, append
 from sae.stream.cache import save_cache
 
@@ -88,7 +87,7 @@ def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
     still = laid_out(trace, "still", models["still"].truth, base)
     found = table.loc[table["latent"] >= 0]
     alone = still.loc[still["p_value"].notna()]
-    changed = found.loc[~found["called"].isin(["preserved", "undetermined"])]
+    changed = found.loc[~found["called"].isin(STILL)]
     kept = found.loc[found["fate"] == "preserved"]
     return {
         "table": table,
@@ -98,7 +97,7 @@ def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
         "all": of_fates(table),
         "n_still": len(alone),
         "false_positives": int((alone["p_value"] <= 0.05).sum()),
-        "false_changes": int((~still["called"].isin(["preserved", "undetermined"])).sum()),
+        "false_changes": int((~alone["called"].isin(STILL)).sum()),
         "n_changed": len(changed),
         "false_discoveries": int((changed["fate"] == "preserved").sum()),
         "preserved": float((kept["called"] == "preserved").mean()),
@@ -129,9 +128,7 @@ def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
         facts[part]["macro"] = spread([one[part]["macro"]["f1"] for one in each])
     for name in ("false_positives", "n_still", "false_changes", "n_changed", "false_discoveries"):
         facts[name] = int(sum(one[name] for one in each))
-    facts["novel"] = {
-        key: int(sum(one["novel"][key] for one in each)) for key in each[0]["novel"]
-    }
+    facts["novel"] = {key: int(sum(one["novel"][key] for one in each)) for key in each[0]["novel"]}
     for name, value in facts.items():
         print(f"{name:20s}{value}")
     shape = {"n_features": flags.n_features, "d_in": flags.d_in, "n_documents": flags.n_documents}

@@ -133,7 +133,14 @@ class Caches:
         meta = {"model": said["model"], "revision": said.get("revision"), "hook": said["hook"]}
         meta |= {"tokenizer_sha256": said.get("tokenizer_sha256")}
         job = Job(
-            out, self._source(cache), shape, train, begin, partial(self._judge, cache), meta, identity
+            out,
+            self._source(cache),
+            shape,
+            train,
+            begin,
+            partial(self._judge, cache),
+            meta,
+            identity,
         )
         return job if base is None else replace(job, sample_tokens=CONTINUED_SAMPLE_TOKENS)
 

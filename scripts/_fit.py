@@ -33,7 +33,16 @@ from training.mirrors import TellTracker, WandbMode
 from training.state import TrainState
 from training.track import Trackers, open_trackers
 
-__all__ = ["CONTINUED_SAMPLE_TOKENS", "MARKS", "Job", "RunConfig", "TrackConfig", "fit_into", "judge", "metrics"]
+__all__ = [
+    "CONTINUED_SAMPLE_TOKENS",
+    "MARKS",
+    "Job",
+    "RunConfig",
+    "TrackConfig",
+    "fit_into",
+    "judge",
+    "metrics",
+]
 
 MARKS = ("dictionary.safetensors", "state", "metrics.jsonl")
 """Files of which the folder of a dictionary, finished or not, has at least one."""

@@ -17,9 +17,10 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
     """A dictionary ready for `training.loop.fit` on the activations `sample` was taken from.
 
     Latent i of the result starts as latent i of `sae`; the added ones follow, in directions of what
-    `sae` misses of the sample, drawn by `pursued`. The input scale is fitted to the sample, since a finished dictionary is folded and
-    would be trained in the model's own units; this changes no reconstruction. Of a crosscoder the
-    models' scales among each other stay, since what its rows say depends on them.
+    `sae` misses of the sample, drawn by `pursued`. The input scale is fitted to the sample, since a
+    finished dictionary is folded and would be trained in the model's own units; this changes no
+    reconstruction. Of a crosscoder the models' scales among each other stay, since what its rows
+    say depends on them.
 
     Continue the same dictionary twice, on the tuned model and on a null, with equal `n_added`,
     `seed` and training configuration: then the two differ by their activations alone, and so does
@@ -94,8 +95,8 @@ def pursued(
         Rows of norm 1; random ones once nothing is left.
 
     Example:
-        >>> found = pursued(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), 2, torch.Generator())
-        >>> sorted(found.tolist())
+        >>> missed = torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> sorted(pursued(missed, 2, torch.Generator()).tolist())
         [[0.0, 1.0], [1.0, 0.0]]
     """
     left, rows = error.clone(), []
@@ -105,7 +106,7 @@ def pursued(
         if not bool(size.sum() > 0):
             rows.append(unit_rows(1, error.shape[1], generator)[0].to(error))
             continue
-        row = left[torch.multinomial(size.double().cpu(), 1, generator=generator).item()]
+        row = left[int(torch.multinomial(size.double().cpu(), 1, generator=generator))]
         rows.append(row / row.norm())
         left = left - (left @ rows[-1]).clamp_min(0)[:, None] * rows[-1]
     return torch.stack(rows)

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from safetensors.numpy import load_file
+from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["CALLED", "DETECTABLE", "matched", "novel_counts", "of_fates"]
+__all__ = ["CALLED", "DETECTABLE", "STILL", "laid_out", "matched", "novel_counts", "of_fates"]
+__all__ += ["spread"]
 
 CALLED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "split", "lost")
 """Fates of base features that are scored."""
@@ -20,6 +22,8 @@ DETECTABLE = {
     "rotated": (-np.inf, 0.8),
 }
 """Sizes of a planted change that are called detectable; all of the others are."""
+STILL = ("preserved", "undetermined", "unstable")
+"""Fates that claim no change."""
 SAME = 0.9  # cosine from which a latent has found a feature
 
 
@@ -115,9 +119,12 @@ def novel_counts(
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean over seeds, and its 95 % interval by Student's t."""
-    from scipy import stats
+    """Mean over seeds, and its 95 % interval by Student's t.
 
+    Args:
+        values: One a seed.
+    """
     mean, n = float(np.mean(values)), len(values)
     reach = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5 if n > 1 else float("nan")
-    return {"mean": round(mean, 4), "low": round(mean - reach, 4), "high": round(mean + reach, 4)}
+    low, high = float(mean - reach), float(mean + reach)
+    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}

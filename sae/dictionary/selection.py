@@ -149,7 +149,10 @@ def _places(pre: Float[Tensor, " m"], bound: float) -> Int64[Tensor, " n_above"]
     plain = pre if pre.dtype in (torch.float32, torch.float64) else pre.float()
     if pre.dtype == torch.bfloat16 and bound >= 0:
         # Read as integers, numbers above 0 keep their order and all others are negative.
-        plain, bound = pre.view(torch.int16), torch.tensor(abs(bound)).view(torch.int32).item() >> 16
+        plain, bound = (
+            pre.view(torch.int16),
+            int(torch.tensor(abs(bound)).view(torch.int32)) >> 16,
+        )
     parts = ((part.numpy(), at * PLACES) for at, part in enumerate(plain.split(PLACES)))
     return torch.from_numpy(np.concatenate([np.flatnonzero(p > bound) + at for p, at in parts]))
 

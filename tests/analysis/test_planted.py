@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.coordinates import COORDINATES, measure
-from analysis.fates import Rule, decide, error_rates
+from analysis.error_rates import error_rates
+from analysis.fates import Rule, decide
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.names import COLUMNS
 from analysis.nulls import Null

@@ -1,0 +1,81 @@
+"""A planted pair is what its truth says, and the same for the same seed."""
+
+import numpy as np
+import pytest
+
+from analysis.planted import Pairs, PairsConfig
+from analysis.planted.pairs import SIZES
+from sae.errors import ConfigError
+
+SMALL = PairsConfig(
+    n_features=64, d_in=96, n_documents=40, document_length=50, l0=5.0, n_rare=6,
+    n_personas=4, per_persona=2, n_changed=3, n_novel=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world():
+    return Pairs(SMALL)
+
+
+@pytest.fixture(scope="module")
+def tuned(world):
+    return world.tuned(0, drift=0.0)
+
+
+def test_every_change_is_planted_as_often_as_asked(tuned):
+    counts = tuned.truth["fate"].value_counts()
+    assert {fate: counts[fate] for fate in SIZES} == dict.fromkeys(SIZES, SMALL.n_changed)
+    assert counts["novel_in_span"] == counts["novel_out_of_span"] == SMALL.n_novel
+    for fate, (low, high) in SIZES.items():
+        sizes = tuned.truth.loc[tuned.truth["fate"] == fate, "size"].astype(float)
+        assert sizes.between(low, high).all()
+    assert not (tuned.truth["is_rare"] & tuned.truth["fate"].isin(SIZES)).any()
+
+
+def test_activity_changes_as_the_truth_says(world, tuned):
+    z = (tuned.x - np.median(tuned.x, axis=0)) @ np.linalg.pinv(tuned.rows)
+    away: dict[str, list[float]] = {}
+    for feature, fate, size in tuned.truth[["feature", "fate", "size"]].iloc[:64].to_numpy():
+        factor = {"lost": 0.0, "preserved": 1.0, "amplified": size, "suppressed": size}.get(fate)
+        own = world.z[:, feature] * (world.z[:, feature] > 0)
+        if not own.any():
+            continue
+        slope = (z[:, feature] * own).sum() / (own**2).sum()
+        if factor is not None:
+            away.setdefault(fate, []).append(slope - factor)
+        if fate == "rotated":
+            assert tuned.rows[feature] @ world.rows[feature] == pytest.approx(size, abs=1e-6)
+        if fate == "re_gated":
+            assert slope == pytest.approx(1 - size, abs=0.25)
+    assert {fate: np.median(each) for fate, each in away.items()} == pytest.approx(
+        dict.fromkeys(("preserved", "amplified", "suppressed", "lost"), 0.0), abs=0.1
+    )
+
+
+def test_novel_features_lie_where_they_should(world, tuned):
+    own = world.rows[world.persona >= 0]
+    basis = np.linalg.qr(own.T)[0]
+    inside = np.linalg.norm(tuned.rows[64:] @ basis, axis=1)
+    assert inside[: SMALL.n_novel] == pytest.approx(1, abs=0.2)
+    assert inside[SMALL.n_novel :] == pytest.approx(0, abs=1e-6)
+
+
+def test_personas_fire_more_where_they_speak(world):
+    for feature in np.flatnonzero(world.persona >= 0):
+        mine = world.speaks == world.persona[feature]
+        fires = world.z[:, feature] > 0
+        assert fires[mine].mean() > 2 * fires[~mine].mean()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_others(world, tuned):
+    again = Pairs(SMALL).tuned(0, drift=0.0)
+    assert np.array_equal(again.x, tuned.x)
+    assert not np.array_equal(world.tuned(1, drift=0.0).x, tuned.x)
+    moved = [np.linalg.norm(world.drifted(1, d).x - world.base().x) for d in (0.5, 1.0, 2.0)]
+    assert moved[0] < moved[1] < moved[2]
+
+
+def test_more_changes_than_features_are_refused():
+    with pytest.raises(ConfigError, match="plant fewer"):
+        Pairs(PairsConfig(n_features=60))

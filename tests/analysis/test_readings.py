@@ -1,0 +1,59 @@
+"""What latents read where they are silent is what the dictionary's own arithmetic gives."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from analysis.readings import Found, Reading, reading
+from analysis.traces import latents
+from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+@pytest.mark.parametrize("sparsity", [TopKConfig(2), BatchTopKConfig(2)])
+def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
+    torch.manual_seed(0)
+    sae, x = Sae(SaeConfig(5, 9, sparsity)), torch.randn(40, 5)
+    with torch.no_grad():
+        sae.b_dec += 0.3
+        sae.b_enc += torch.randn(9) / 5
+        sae.W_dec *= torch.rand(9, 1) + 0.5
+        sae.input_scale.fill_(scale)
+        sae.sparsity(sae.pre_activations(x), training=True)
+    sae.eval()
+    z = latents(sae, x)
+    token, latent = z.nonzero()
+    found = reading(sae, x.numpy()).at(token, latent)
+    assert np.allclose(found, z.data, rtol=1e-4, atol=1e-5)
+    every = np.indices((40, 9)).reshape(2, -1)
+    unit = (sae.W_dec.norm(dim=1) / scale).detach()
+    expected = (sae.pre_activations(x) * unit).detach().numpy().ravel()
+    assert np.allclose(reading(sae, x.numpy()).at(*every), expected, rtol=1e-4, atol=1e-5)
+
+
+def by_hand():
+    """Two tokens of a feature among six, read at 3 and at a bias of -1; the latent fires there."""
+    x = np.array([[4.0], [4.0], [0.0], [0.0], [0.0], [0.0]], np.float32)
+    one = Reading(x, np.ones((1, 1), np.float32), np.array([-1.0], np.float32))
+    return sparse.csr_array(np.maximum(x - 1, 0)), one
+
+
+def test_the_background_is_what_is_read_in_silence():
+    z, one = by_hand()
+    assert one.background(z) == pytest.approx([-1.0])
+
+
+def test_values_are_above_the_background_in_both_models():
+    z, one = by_hand()
+    weak = Reading(one.x, one.rows / 4, one.bias)  # reads 1 - 1 = 0 at the feature
+    silent = sparse.csr_array((6, 1), dtype=np.float32)
+    found = Found.of((z, one), (silent, weak), 1)
+    assert found.value.tolist() == pytest.approx([4.0, 4.0])
+    # It is silent on all six tokens, and reads -4/6 on average.
+    assert found.there.tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert not found.is_met.any()
+    assert found.again(np.array([0.25])).all()
+    assert not found.again(np.array([1.0])).any()
+    block = np.array([0, 1, 1, 1, 1, 1])
+    assert found.sums(np.ones(2), block, (2, 1)).tolist() == [[1.0], [1.0]]
