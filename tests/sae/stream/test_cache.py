@@ -1,6 +1,7 @@
 """cache.py: what was harvested is what is read, or the damaged file is named."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from sae.errors import ConfigError, InputError
 from sae.stream.activations import HookPoint, harvest
-from sae.stream.cache import ActivationCache, write_cache
+from sae.stream.cache import ActivationCache, save_cache, write_cache
 from sae.stream.tokens import tokenize
 
 HOOK = HookPoint(1, "resid_post")
@@ -145,3 +146,36 @@ def test_a_harvest_that_fails_leaves_the_old_cache(cache, tiny_model, text):
         write_cache(cache.path, tiny_model, text, HookPoint(9, "resid_pre"))
     assert {entry.name for entry in cache.path.parent.iterdir()} == before
     read_all(cache.path)
+
+
+LABELS = {"doc": "a", "token_id": 0, "token": "x", "role": "narrator", "persona": "none"}
+SAID = {"model": "mine", "hook": "blocks.0.hook_resid_post"}
+
+
+def labelled(n):
+    return pd.DataFrame({"pos": range(n)}).assign(**LABELS, context="story", split="fit")
+
+
+def test_vectors_from_anywhere_make_a_cache(tmp_path):
+    x = torch.arange(12.0).view(6, 2)
+    x[5] *= 1000
+    cache = save_cache(tmp_path / "c", x.split(4), labelled(6), SAID)
+    assert (cache.n_shards, cache.d_in, str(cache.hook)) == (2, 2, SAID["hook"])
+    assert torch.equal(torch.cat([cache.shard(0), cache.shard(1)]), x)
+    assert cache.tokens["is_outlier"].tolist() == [False] * 5 + [True]
+    assert not cache.tokens["is_special"].any()
+    assert cache.manifest["tokens_sha256"] == cache.manifest["table_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("shards", "why"),
+    [
+        ([torch.ones(5, 2)], "5 vectors of widths [2] for 6 tokens"),
+        ([torch.ones(3, 2), torch.ones(3, 4)], "widths [2, 4]"),
+        ([torch.full((6, 2), float("nan"))], "NaN or infinite"),
+    ],
+)
+def test_vectors_that_do_not_fit_leave_nothing(shards, why, tmp_path):
+    with pytest.raises(InputError, match=re.escape(why)):
+        save_cache(tmp_path / "c", shards, labelled(6), SAID)
+    assert not list(tmp_path.iterdir())
