@@ -182,10 +182,10 @@ class Null:
 
         One-sided for direction (low) and gating (high), two-sided for gain. The p-value is the
         rank of `standard` among the draws of the latent's own bin, (1 + n as extreme) / (1 + n).
-        Only where it lies beyond all of them is it refined: by the rank among the draws of all
-        bins, and beyond all of those too by a power law with the lower 95 % limit of Hill's
-        exponent. A power law is heavier than the tails of drift, so the refinement errs towards
-        large p-values.
+        Only where it lies beyond all of them is it refined: by a power law with the lower 95 %
+        limit of Hill's exponent, or by the rank among the draws of all bins, and beyond all of
+        those by their power law, whichever is smaller. A power law is heavier than the tails of
+        drift, so the refinement errs towards large p-values.
 
         Args:
             coordinate: As for `standard`.
@@ -204,7 +204,7 @@ class Null:
             mine = (bins == b) & ~np.isnan(values)
             own_p = rank_p(own, far[mine])
             floor = 1 / (1 + len(own))
-            refined = np.minimum(own_p, tail_p(pooled, far[mine]))
+            refined = np.minimum(tail_p(own, far[mine]), tail_p(pooled, far[mine]))
             out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
         return out
 
