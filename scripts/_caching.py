@@ -19,8 +19,9 @@ from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import CacheSource, usual_tokens
 from sae.stream.cache import ActivationCache
-from scripts._fit import CONTINUED_SAMPLE_TOKENS, Job, fit_into
+from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
+from scripts._source import CONTINUED_SAMPLE_TOKENS
 from scripts._stage import fingerprint, prepared_stage
 from scripts._text import named_models
 from training.continuation import continued

@@ -23,18 +23,9 @@ from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import LanguageModel, check_pair
 from sae.stream.text import Columns
 from sae.stream.tokens import TokenizedText
-from scripts._fit import (
-    CONTINUED_SAMPLE_TOKENS,
-    MARKS,
-    Job,
-    RunConfig,
-    TrackConfig,
-    fit_into,
-    judge,
-    metrics,
-)
+from scripts._fit import MARKS, Job, RunConfig, TrackConfig, fit_into, judge, metrics
 from scripts._recipe import TrainChanges, continued_train
-from scripts._source import shared_source, with_shared_outliers
+from scripts._source import CONTINUED_SAMPLE_TOKENS, shared_source, with_shared_outliers
 from scripts._stage import fingerprint, prepared_stage, require_own
 from scripts._text import (
     ReadConfig,

@@ -33,22 +33,11 @@ from training.mirrors import TellTracker, WandbMode
 from training.state import TrainState
 from training.track import Trackers, open_trackers
 
-__all__ = [
-    "CONTINUED_SAMPLE_TOKENS",
-    "MARKS",
-    "Job",
-    "RunConfig",
-    "TrackConfig",
-    "fit_into",
-    "judge",
-    "metrics",
-]
+__all__ = ["MARKS", "Job", "RunConfig", "TrackConfig", "fit_into", "judge", "metrics"]
 
 MARKS = ("dictionary.safetensors", "state", "metrics.jsonl")
 """Files of which the folder of a dictionary, finished or not, has at least one."""
 SAMPLE_TOKENS = 8192
-CONTINUED_SAMPLE_TOKENS = 4 * SAMPLE_TOKENS
-"""Of which a continued dictionary's added latents take what is missed, rare features among it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ class Job:
     beside: Mapping[str, Any] = field(default_factory=dict)
     """Further numbers for `eval.json`."""
     sample_tokens: int = SAMPLE_TOKENS
-    """Vectors that `begin` is given, about."""
+    """About how many vectors `begin` is given."""
 
     @property
     def states(self) -> Path:

@@ -14,11 +14,20 @@ from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 from scripts._text import watched
 
-__all__ = ["BUFFER_BYTES", "cache_source", "harvest_into", "model_source", "shared_source"]
+__all__ = [
+    "BUFFER_BYTES",
+    "CONTINUED_SAMPLE_TOKENS",
+    "cache_source",
+    "harvest_into",
+    "model_source",
+    "shared_source",
+]
 __all__ += ["with_shared_outliers"]
 
 BUFFER_BYTES = 2**28
 """Most bytes of activations that are shuffled at a time."""
+CONTINUED_SAMPLE_TOKENS = 32768
+"""Of which a continued dictionary's added latents take what is missed, rare features among it."""
 CHUNK_DOCUMENTS = 64
 SHARED = "is_outlier_of_base"
 

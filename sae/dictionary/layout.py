@@ -121,8 +121,7 @@ class Single(nn.Module):
             rows: Decoder rows.
         """
         for part, along in zip(gradient.split(_ROWS), rows.split(_ROWS), strict=True):
-            squares = along.norm(dim=-1).square_().clamp_min_(_LEAST**2)
-            share = torch.linalg.vecdot(part, along) / squares
+            share = torch.linalg.vecdot(part, along) / along.square().sum(-1).clamp_min_(_LEAST**2)
             part.addcmul_(along, share.unsqueeze(-1), value=-1)
 
 

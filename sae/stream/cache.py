@@ -191,7 +191,10 @@ def save_cache(
 
 
 def _fill(
-    draft: Path, vectors: Iterable[Tensor], tokens: pd.DataFrame, said: Mapping[str, Any]
+    draft: Path,
+    vectors: Iterable[Float[Tensor, "_ d_in"]],
+    tokens: pd.DataFrame,
+    said: Mapping[str, Any],
 ) -> None:
     shards: list[dict[str, Any]] = []
     norms: list[Tensor] = []
