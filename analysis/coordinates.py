@@ -34,10 +34,10 @@ CHANCE = 0.995
 class Coordinates:
     """The measured coordinates of every inherited latent, and how documents would vary them.
 
-    `direction` is the cosine of the two decoder rows. `gain` is the log ratio of summed activation
+    `direction` is the cosine of the two decoder rows. `gain` is the log ratio of summed readings
     over tokens on which both fire, in nats (0 is none); where these are fewer than 30, that of
-    `kept`. `gating` is the Dice distance of the two
-    firing patterns, token by token: 0 the same tokens, 1 none in common. A firing counts as common
+    `kept`. `gating` is the Dice distance of the two firing patterns, token by token, weighted by
+    squared readings: 0 the same tokens, 1 none in common. A firing counts as common
     where the other model reads at least half of what the gain lets expect, so that a latent that
     only grew or shrank across its threshold keeps a low distance. `kept` is the slope of what the
     tuned model reads on what the base model has, over the base model's firings: 1 for all of it, 0
@@ -153,8 +153,9 @@ class _Seen:
     def ratios(self, weights: np.ndarray, factor: np.ndarray) -> dict[str, np.ndarray]:
         """Gain, gating and kept, a reading being expected to differ by a factor."""
         again = every = np.zeros(self.shape)
-        for one, by in ((self.before, factor), (self.after, 1 / factor)):
-            energy = (one.value * (1 if by is factor else by[one.latent])) ** 2
+        sides = (self.before, factor, np.ones_like(factor)), (self.after, 1 / factor, 1 / factor)
+        for one, by, unit in sides:  # squared readings of both in the base model's unit
+            energy = (one.value * unit[one.latent]) ** 2
             again = again + self._sums(one, energy * one.again(by))
             every = every + self._sums(one, energy)
         gating = 1 - _over(weights @ again, weights @ every)
