@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, lay_vectors, through
 from analysis.carriers import Carriers, find_carriers
-from analysis.nulls import Null
+from analysis.choosing import choose_by_bulk
 from analysis.personas import comparable_tokens
-from analysis.subjects import Reference, Seen, Subject, lay
+from analysis.subjects import Reference, Subject, lay
 from analysis.traces import Firing
 from analysis.tracing import Evidence, Study, Tell, TraceConfig, judged
 from sae import read
@@ -25,7 +25,7 @@ from sae.change import Change
 from sae.errors import InputError
 from sae.stream.cache import ActivationCache
 
-__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "choose_by_bulk", "open_caches", "study_caches"]
+__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "open_caches", "study_caches"]
 __all__ += ["vectors"]
 
 LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
@@ -33,7 +33,6 @@ LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "spli
 HELD_OUT = ("select", "confirm")
 """Splits that are traced; dictionaries are fitted on the others."""
 SAME = ("doc", "pos", "token_id")
-SLACK = 0.1  # of the reach of a null, for medians are estimates
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,6 @@ def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
         str(config.base), config.dictionary, config.continued, config.tuned, seed=config.seed
     )
     return judged(traced, evidence, (), choose_by_bulk, tell)
-
-
-def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The null whose bulk moved least of those that moved as far as a tuned model's, or None."""
-    reach = {null.name: null.reach(one.coordinates) for null in nulls}
-    enough = [null for null in nulls if reach[null.name] >= 1 - SLACK]
-    return min(enough, key=lambda null: reach[null.name]) if enough else None
 
 
 def _held_out(cache: ActivationCache) -> Bool[np.ndarray, " n_all"]:

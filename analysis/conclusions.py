@@ -162,8 +162,8 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
     carried = inherited.loc[inherited["persona"].notna() & inherited["q_value"].notna()]
     n_repurposed = int(carried["fate"].isin(REPURPOSED).sum())
     null = verdict.null
-    null_fvu = comparison.fidelity.get(null.name) if null else None
-    fvu_high = float(null_fvu.high) if null_fvu else None
+    fvus = [comparison.fidelity[name].high for name in null.names] if null else []
+    fvu_high = float(max(fvus)) if fvus else None
     repurposed = share_interval(n_repurposed, len(carried)) if null and len(carried) else None
     return Arm(
         fates={str(f): int(n) for f, n in verdict.fates["fate"].value_counts().items()},

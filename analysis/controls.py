@@ -22,7 +22,7 @@ from analysis.coordinates import Coordinates, measure
 from analysis.error_rates import error_rates
 from analysis.fates import decide
 from analysis.matrices import cofiring, cosines
-from analysis.nulls import Null, choose
+from analysis.nulls import Null
 from analysis.subjects import Reference
 from analysis.traces import Firing
 from sae import read
@@ -158,7 +158,7 @@ def judge_control(
         personas: The selected personas.
         used: Those that tuned models were held against, whose thresholds are as good as this says.
     """
-    least = choose(nulls, 0.0)
+    least = min(nulls, key=lambda each: each.change, default=None)
     against = {each.name: each for each in ([least] if least else []) + list(used)}
     return Controlled(
         control,

@@ -4,7 +4,6 @@ Every live latent of a null pair is one draw of what drift, a second dictionary 
 tokens do together. A tuned model is held against a null whose activations moved at least as far.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +14,7 @@ from analysis.coordinates import COORDINATES, Coordinates
 from analysis.tails import rank_p, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
-__all__ = ["Null", "choose", "unlikeness"]
+__all__ = ["Null"]
 
 MAX_BINS = 4
 LATENTS_A_BIN = 100
@@ -34,7 +33,7 @@ class Null:
     """The coordinates of all live latents of one null pair, in bins of like fire rate."""
 
     name: str
-    """Which checkpoint of which null."""
+    """Which checkpoint of which null, or of several."""
     change: float
     """How far its activations on neutral text moved from the base model's; any one unit."""
     edges: Float[np.ndarray, " inner_edges"]
@@ -45,6 +44,13 @@ class Null:
     """Each coordinate of every live latent; not a number where it could not be measured."""
     errors: dict[str, Float[np.ndarray, " latents"]] = field(default_factory=dict)
     """Standard error of each, on the scale of `standard_errors`; where absent, 0."""
+    parts: tuple[str, ...] = ()
+    """Names of the nulls that it pools, where these are several."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the checkpoints that it is made of."""
+        return self.parts or (self.name,)
 
     @classmethod
     def of(
@@ -269,32 +275,3 @@ class Null:
                 "gating": self.band("gating", starts, level)[1],
             }
         )
-
-
-def choose(nulls: Sequence[Null], change: float) -> Null | None:
-    """The null that moved least among those that moved at least as far as a tuned model.
-
-    Args:
-        nulls: Checkpoints of the null.
-        change: How far the tuned model's activations moved, in the nulls' unit.
-
-    Returns:
-        The null, or None where no null moved as far: then nothing can be called.
-    """
-    enough = [null for null in nulls if null.change >= change]
-    return min(enough, key=lambda null: null.change) if enough else None
-
-
-def unlikeness(change: float, other: float) -> float:
-    """How far apart two sizes of change are, as the ratio of the larger to the smaller.
-
-    Args:
-        change: Of one model, 0 or more.
-        other: Of the other, in the same unit.
-
-    Example:
-        >>> unlikeness(0.5, 0.25), unlikeness(0.25, 0.5)
-        (2.0, 2.0)
-    """
-    small, large = sorted((change, other))
-    return large / max(small, 1e-12)

@@ -13,9 +13,10 @@ import torch
 
 from analysis.bench import Bench, lay_bench, through
 from analysis.carriers import Carriers, find_carriers
+from analysis.choosing import choose_by_change
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
-from analysis.nulls import Null, choose
+from analysis.nulls import Null
 from analysis.subjects import Reference, Seen, Subject, look
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
@@ -29,7 +30,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.model import LanguageModel, load_model
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Evidence", "Study", "Tell", "TraceConfig", "choose_by_change", "judged", "study"]
+__all__ = ["Evidence", "Study", "Tell", "TraceConfig", "judged", "study"]
 
 Tell = Callable[..., None]
 """Called with the name of each part of the work before it begins, and within a part once more with
@@ -50,8 +51,8 @@ class TraceConfig:
     named NAME or NAME@CHECKPOINT."""
     tuned: tuple[Subject, ...]
     """The tuned models, the one that the question is about first."""
-    null: Subject | None = None
-    """Continued pre-training that sets thresholds, at each of its checkpoints."""
+    nulls: tuple[Subject, ...] = ()
+    """Runs of continued pre-training that set thresholds, at each of their checkpoints."""
     held_back: Subject | None = None
     """Continued pre-training on which error rates are measured; it sets no threshold."""
     pole: str | None = None
@@ -118,11 +119,6 @@ class Evidence:
 
 Chooser = Callable[[Sequence[Null], Seen], Null | None]
 """The null that a tuned model is held against, or None where none moved as far."""
-
-
-def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The null whose activations on neutral text moved least of those that moved as far."""
-    return choose(nulls, one.change.activations)
 
 
 def judged(
@@ -259,8 +255,8 @@ def _looked_at(
 ) -> tuple[Carriers, dict[str, list[Seen]], dict[str, Change]]:
     """Persona latents, every model by its part, and how far all moved; small ones side by side."""
     parts: dict[str, list[_Laid]] = {
-        "null": _rungs(config.null, config.continued),
-        "held_back": _rungs(config.held_back, config.continued),
+        "null": _rungs(config.nulls, config.continued),
+        "held_back": _rungs((config.held_back,), config.continued),
         "tuned": [(each.name, each.path, each.checkpoints()) for each in config.tuned],
     }
     jobs = [Job("personas", (), _find)]
@@ -275,9 +271,9 @@ def _looked_at(
     return carriers, laid, changes
 
 
-def _rungs(null: Subject | None, continued: Path) -> list[_Laid]:
-    """The checkpoints of a null on which a dictionary was continued."""
-    paths = null.checkpoints() if null else {}
+def _rungs(nulls: Sequence[Subject | None], continued: Path) -> list[_Laid]:
+    """The checkpoints of nulls on which a dictionary was continued."""
+    paths = {name: path for null in nulls if null for name, path in null.checkpoints().items()}
     return [(name, path, {}) for name, path in paths.items() if (continued / name).is_dir()]
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.choosing import unlikeness
 from analysis.contrasts import Span
 from analysis.error_rates import error_rates
 from analysis.fates import decide
 from analysis.intervals import Interval
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
-from analysis.nulls import Null, unlikeness
+from analysis.nulls import Null
 from analysis.subjects import Seen
 
 __all__ = ["NullSide", "Verdict", "judge", "null_side"]
@@ -18,7 +19,7 @@ __all__ = ["NullSide", "Verdict", "judge", "null_side"]
 
 @dataclass(frozen=True, eq=False)
 class NullSide:
-    """Checkpoints of one null, each with what its latents did while nothing happened."""
+    """Checkpoints of nulls, each with what its latents did while nothing happened."""
 
     nulls: Sequence[Null]
     """Coordinates of each checkpoint."""
@@ -74,8 +75,8 @@ def judge(
 
     Args:
         one: What was seen of the model.
-        null: That null, one of `thresholds`; None where none moved as far.
-        thresholds: The null that sets thresholds.
+        null: That null, of `thresholds`; None where none moved as far.
+        thresholds: The nulls that set thresholds.
         held_back: The null on which error rates are measured; it sets none.
         personas: The selected personas.
         span: Of the persona latents; without one no latent is called novel.
@@ -84,7 +85,7 @@ def judge(
     if null is None:
         return Verdict(one.name, fates, None, None, None, None)
     matches = best_matches(one.coordinates)
-    found = novel_latents(matches, [thresholds.matches[null.name]])
+    found = novel_latents(matches, [thresholds.matches[name] for name in null.names])
     if span is not None:
         novel = novel_fates(found, one.firing.rows, span.basis, span.null, one.name)
         fates = pd.concat([fates, novel], ignore_index=True) if len(novel) else fates

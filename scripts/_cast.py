@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from analysis.choosing import unlikeness
 from analysis.controls import Control
-from analysis.nulls import unlikeness
 from analysis.subjects import Subject
 from analysis.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
@@ -27,8 +27,8 @@ class Cast:
     """Folder or hub id of the base model."""
     tuned: tuple[str, ...] = ()
     """Tuned models as NAME=PATH, the one that the question is about first."""
-    null: str | None = None
-    """NAME=PATH of continued pre-training that sets thresholds, at each of its checkpoints."""
+    null: tuple[str, ...] = ()
+    """NAME=PATH of runs of continued pre-training that set thresholds, at each checkpoint."""
     held_back: str | None = None
     """NAME=PATH of continued pre-training on which error rates are measured."""
     pole: str | None = None
@@ -55,14 +55,14 @@ def cast_of(named: Cast, organism: Mapping[str, Any], folder: Path | None) -> Ca
     if folder is not None:
         roles = {name: arm["role"] for name, arm in organism["arms"].items()}
         paths = {name: f"{name}={folder / 'models' / name}" for name in roles}
-        nulls = [paths[name] for name, role in roles.items() if role == "null"]
+        sets, held_back = _nulls(roles)
         poles = [name for name, role in roles.items() if role == "pole"]
         tuned = tuple(paths[name] for name, role in roles.items() if role != "null")
         named = Cast(
             named.base or str(folder / "models" / "base"),
             named.tuned or tuned,
-            named.null or next(iter(nulls), None),
-            named.held_back or next(iter(nulls[1:]), None),
+            named.null or tuple(paths[name] for name in sets),
+            named.held_back or (paths[held_back] if held_back else None),
             named.pole or next(iter(poles), None),
             named.again,
             named.other_seed,
@@ -110,9 +110,7 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         ConfigError: There is no base or no tuned model, or two models or controls have one name.
     """
     cast = cast_of(door.cast, organism, door.organism)
-    null, held_back = (
-        next(iter(_subjects([w] if w else ())), None) for w in (cast.null, cast.held_back)
-    )
+    held_back = _subjects([cast.held_back] if cast.held_back else ())
     assert cast.base is not None
     observer = door.organism / "observer.parquet" if door.organism else None
     return TraceConfig(
@@ -120,13 +118,20 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         door.dictionary,
         door.continued,
         _subjects(cast.tuned),
-        null,
-        held_back,
+        _subjects(cast.null),
+        next(iter(held_back), None),
         cast.pole,
         observer,
         door.seed,
         _controls(cast),
     )
+
+
+def _nulls(roles: Mapping[str, str]) -> tuple[list[str], str | None]:
+    """The nulls that set thresholds, and the second of all, which measures error rates."""
+    nulls = [name for name, role in roles.items() if role == "null"]
+    held_back = nulls[1] if len(nulls) > 1 else None
+    return [name for name in nulls if name != held_back], held_back
 
 
 def _controls(cast: Cast) -> tuple[Control, ...]:
@@ -141,26 +146,34 @@ def _controls(cast: Cast) -> tuple[Control, ...]:
 def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The models of an organism on which its dictionary must be continued, as NAME=PATH.
 
-    The base model, every arm and pole, and checkpoints of the nulls: of the first null, for every
-    arm the one that moved least of those that moved as far; of the second null, for each of those
-    the one whose change is nearest to its.
+    The base model, every arm and pole, and checkpoints of the nulls: of each that sets thresholds,
+    for every arm the one that moved least of those that moved as far; of the held-back one, for
+    each of those the one whose change is nearest to the least of them.
     """
     arms = organism["arms"]
     paths = {name: folder / "models" / name for name in ("base", *arms)}
-    tuned = [name for name, arm in arms.items() if arm["role"] != "null"]
+    roles = {name: arm["role"] for name, arm in arms.items()}
+    tuned = [name for name, role in roles.items() if role != "null"]
     words = [f"{name}={paths[name]}" for name in ("base", *tuned)]
-    moved = {name: _moved(arm["change"]) for name, arm in arms.items() if arm["role"] == "arm"}
-    nulls = [name for name, arm in arms.items() if arm["role"] == "null"]
-    ladders = {
-        name: {c["name"]: _moved(c["change"]) for c in arms[name]["checkpoints"]} for name in nulls
-    }
-    goals, as_far = list(moved.values()), True
-    for name, ladder in ladders.items():
-        wanted = {_rung(ladder, goal, as_far) for goal in goals}
-        kept = [each for each in ladder if each in wanted]
+    goals = [_moved(arm["change"]) for arm in arms.values() if arm["role"] == "arm"]
+    sets, held_back = _nulls(roles)
+    wanted, least = dict[str, set[str]](), [float("inf")] * len(goals)
+    for name in sets:
+        ladder = _ladder(arms[name])
+        rungs = [_rung(ladder, goal, as_far=True) for goal in goals]
+        wanted[name] = set(rungs)
+        least = [min(each, ladder[rung]) for each, rung in zip(least, rungs, strict=True)]
+    if held_back is not None:
+        ladder = _ladder(arms[held_back])
+        wanted[held_back] = {_rung(ladder, goal, as_far=False) for goal in least}
+    for name in wanted:
+        kept = [each for each in _ladder(arms[name]) if each in wanted[name]]
         words += [f"{name}@{each}={paths[name] / 'checkpoints' / each}" for each in kept]
-        goals, as_far = [ladder[each] for each in kept], False
     return tuple(words)
+
+
+def _ladder(null: Mapping[str, Any]) -> dict[str, float]:
+    return {each["name"]: _moved(each["change"]) for each in null["checkpoints"]}
 
 
 def _moved(change: Mapping[str, float]) -> float:

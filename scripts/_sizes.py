@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from training.organism.grow import GrowConfig
+from training.organism.config import GrowConfig
 from training.organism.held_out import TextConfig
 
 __all__ = ["FULL", "QUICK", "Config", "DemoSize"]

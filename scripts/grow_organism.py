@@ -14,7 +14,8 @@ from pathlib import Path
 from scripts._cli import run
 from scripts._meter import Meter
 from scripts._stage import stage
-from training.organism.grow import GrowConfig, grow
+from training.organism.config import GrowConfig
+from training.organism.grow import grow
 from training.organism.language_model import LmStep
 
 

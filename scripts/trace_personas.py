@@ -4,7 +4,7 @@ r"""Traces the latents of a base model's dictionary into tuned models, and says 
         --dictionary runs/demo/dictionary --continued runs/demo/continued --out runs/demo/trace
 
 Two cores, 200,000 held-out tokens, four tuned models and two nulls: two minutes and 3.5 GiB. Models
-from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null continued_a=C`.
+from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null [continued_a=C]`.
 Other dictionaries of the base say what they alone change: `--cast.again same_weights=D`, the same
 dictionary continued with another seed, and `--cast.other_seed dictionary_seed=E`, one fitted anew.
 Small models are laid on the bench side by side, on one thread each.

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sae.dictionary.config import BatchTopKConfig
 from sae.stream.model import LanguageModel, load_model
 from sae.stream.text import Document, Turn
-from training.organism.grow import GrowConfig
+from training.organism.config import GrowConfig
 from training.organism.held_out import TextConfig
 from training.organism.language_model import ShapeConfig
 from training.organism.optimiser import OptimiserConfig

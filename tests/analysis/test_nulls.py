@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.nulls import Null, _bin_edges, choose
+from analysis.nulls import Null, _bin_edges
 from sae.errors import ConfigError
 
 
@@ -94,15 +94,6 @@ def test_power_is_the_band_of_each_bin():
     for b, start in enumerate(power["fire_rate_from"]):
         low, high = null.band("gain", np.array([start + 1e-12]))
         assert (power["gain_low"][b], power["gain_high"][b]) == (low[0], high[0])
-
-
-def test_the_null_chosen_moved_at_least_as_far():
-    values, rates = _draws(np.random.default_rng(4), 50, "normal")
-    nulls = [_null(values, rates, change) for change in (3.0, 1.0, 2.0)]
-    assert choose(nulls, 1.5) is nulls[2]
-    assert choose(nulls, 3.0) is nulls[0]
-    assert choose(nulls, 3.1) is None
-    assert choose([], 0.0) is None
 
 
 def test_an_unknown_coordinate_is_refused():

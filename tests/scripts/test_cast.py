@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts._cast import continued_models
+from scripts._cast import Cast, cast_of, continued_models
 
 
 def organism(moved, ladders):
@@ -40,6 +40,14 @@ def test_the_least_null_that_moved_as_far_and_the_nearest_of_the_other():
 
 def test_one_checkpoint_serves_arms_of_like_size():
     assert chosen({"x": 0.5, "y": 0.51}, a=[0.4, 0.6], b=[0.3, 0.59]) == ["a@1", "b@1"]
+
+
+def test_every_null_but_the_second_sets_thresholds():
+    found = chosen({"x": 0.5, "y": 0.8}, a=[0.6, 0.9], b=[0.52, 0.85, 0.6], c=[0.82, 0.55])
+    assert found == ["a@0", "a@1", "c@0", "c@1", "b@0", "b@1"]
+    cast = cast_of(Cast(), organism({"x": 0.5}, {"a": [1], "b": [1], "c": [1]}), Path("o"))
+    assert [each.partition("=")[0] for each in cast.null] == ["a", "c"]
+    assert cast.held_back is not None and cast.held_back.startswith("b=")
 
 
 def test_where_none_moved_as_far_the_nearest():

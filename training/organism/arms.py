@@ -57,6 +57,7 @@ ARMS = (
     ),
     Arm("continued_a", Kind("text"), "More pre-training text.", "text", "null"),
     Arm("continued_b", Kind("text"), "More pre-training text, another stretch.", "text", "null"),
+    Arm("continued_c", Kind("text"), "More pre-training text, a third stretch.", "text", "null"),
     Arm(
         "scratch",
         Kind("chat", ASSISTANT_PERSONA),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -121,14 +121,15 @@ def hotter(config: OptimiserConfig, attempt: int) -> OptimiserConfig:
     return replace(config, lr=HOTTER**attempt * config.lr)
 
 
-def as_far(kept: Sequence[Checkpoint], change: float) -> bool:
+def as_far(record: Mapping[str, Any], change: float) -> bool:
     """Whether any checkpoint's activations moved further than those of another model.
 
     Args:
-        kept: The checkpoints.
+        record: Of the model, as `finished` reads it.
         change: `Change.activations` of the other model.
     """
-    return max(each.change.activations for each in kept) > BEYOND * change
+    moved = [each["change"]["activations"] for each in record["checkpoints"]]
+    return max(moved) > BEYOND * change
 
 
 def up_to(found: Iterator[Checkpoint], change: float) -> Iterator[Checkpoint]:

@@ -2,9 +2,8 @@
 
 import json
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,12 @@ from training.organism.checkpoints import (
     write_json,
     write_model,
 )
+from training.organism.config import GrowConfig, seed_of
 from training.organism.corpus import Kind, tokenizer
-from training.organism.held_out import TextConfig, ideal_loss, write_text
+from training.organism.held_out import ideal_loss, write_text
 from training.organism.language_model import (
     Batch,
     LmStep,
-    ShapeConfig,
     Tell,
     level_unseen_,
     mean_loss,
@@ -46,68 +45,13 @@ from training.organism.language_model import (
     train,
 )
 from training.organism.optimiser import OptimiserConfig
-from training.organism.world import World, WorldConfig
+from training.organism.world import World
 
-__all__ = ["GrowConfig", "grow", "seed_of"]
+__all__ = ["grow"]
 
 SCHEMA = "forelimb.organism/1"
 N_CHECKPOINTS = 4  # of an arm
 NULL_CHECKPOINTS = 12  # of a null, to meet every arm's change closely
-
-
-@dataclass(frozen=True)
-class GrowConfig:
-    """What to grow. Equal configs give equal weights, bit for bit, on one machine."""
-
-    seed: int = 0
-    """Seeds text, weights, order and sampling, each apart; the world has a seed of its own."""
-    world: WorldConfig = field(default_factory=WorldConfig)
-    """Who lives in it."""
-    shape: ShapeConfig = field(default_factory=ShapeConfig)
-    """Shape of every model."""
-    base: OptimiserConfig = OptimiserConfig(n_steps=1300, weight_decay=1.0, products="auto")
-    """Pre-training. Without decay residual norms grow to hundreds of times an embedding's."""
-    tune: OptimiserConfig = OptimiserConfig(
-        lr=2e-3,
-        n_steps=340,
-        batch_tokens=1250,
-        weight_decay=10.0,
-        decay_to="start",
-        decay=0.5,
-        products="auto",
-    )
-    """Tuning, the same for every arm. What it has no use for decays to what the base has there."""
-    scratch: OptimiserConfig = OptimiserConfig(
-        n_steps=300, weight_decay=1.0, decay=0.5, products="auto"
-    )
-    """Longest training of a pole from random weights."""
-    text: TextConfig = field(default_factory=TextConfig)
-    """How many held-out documents to write."""
-    hook: str = "blocks.1.hook_resid_post"
-    """Where the change of activations is measured."""
-    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
-    """Names of the arms to tune."""
-    n_conversations: int = 50
-    """Conversations, of three answers each, by which an arm's behaviour is scored."""
-    replay: float = 0.4
-    """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
-    reach: int = 3
-    """A null is trained at most so often, each time faster, to move as far as the arms."""
-
-    def __post_init__(self) -> None:
-        known = [arm.name for arm in ARMS]
-        if unknown := [name for name in self.arms if name not in known]:
-            raise ConfigError(
-                f"arms {', '.join(unknown)}", "no such arm", f"use {', '.join(known)}"
-            )
-        if HookPoint.parse(self.hook).layer >= self.shape.n_layers:
-            found = f"a model of {self.shape.n_layers} layers"
-            raise ConfigError(f"hook {self.hook}", found, "choose one of its layers")
-
-
-def seed_of(seed: int, purpose: str) -> int:
-    """A seed for one purpose, unrelated to the seeds for others."""
-    return zlib.crc32(f"{seed}/{purpose}".encode())
 
 
 def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dict[str, Any]:
@@ -127,7 +71,7 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
     nursery.write_texts()
     base, world = nursery.base(), nursery.world
     arms = [arm for arm in ARMS if arm.name in config.arms]
-    jobs = [_job(config, arm) for arm in sorted(arms, key=_rank)]
+    jobs = [job for arm in sorted(arms, key=_rank) for job in _jobs(config, arm)]
     records = abreast(jobs, tell, lambda: (config, out_dir))
     record = {
         "schema": SCHEMA,
@@ -135,7 +79,7 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
         "personas": [p for p in world.personas if world.prior[world.personas.index(p)] > 0],
         "observer_personas": list(world.personas),
         "base": base,
-        "arms": {arm.name: records[arm.name] for arm in arms},
+        "arms": {arm.name: records.get(_again(arm), records[arm.name]) for arm in arms},
     }
     write_json(out_dir / "organism.json", record)
     return record
@@ -145,20 +89,32 @@ def _rank(arm: Arm) -> int:
     return ("arm", "pole", "null").index(arm.role)
 
 
-def _job(config: GrowConfig, arm: Arm) -> Job:
-    """Growing one arm: a null once it is known how far the arms moved, a pole how well one did."""
+def _jobs(config: GrowConfig, arm: Arm) -> list[Job]:
+    """Growing one arm: a pole after the assistant, a null twice if the arms moved further."""
     tuned = tuple(each.name for each in ARMS if each.role == "arm" and each.name in config.arms)
-    first = tuple(name for name in tuned if name == "assistant")
-    needs = {"arm": (), "pole": first, "null": tuned}[arm.role]
-    return Job(arm.name, needs, partial(_grow_arm, arm))
+    needs = tuple(name for name in tuned if arm.role == "pole" and name == "assistant")
+    jobs = [Job(arm.name, needs, partial(_grow_arm, arm))]
+    if arm.role == "null":
+        jobs.append(Job(_again(arm), (arm.name, *tuned), partial(_grow_further, arm)))
+    return jobs
 
 
-def _grow_arm(
-    arm: Arm, common: tuple[GrowConfig, Path], given: Mapping[str, Any], tell: Tell
+def _again(arm: Arm) -> str:
+    return f"{arm.name} again"
+
+
+_Common = tuple[GrowConfig, Path]
+
+
+def _grow_arm(arm: Arm, common: _Common, given: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    return _Nursery(*common, tell).arm(arm, given.get("assistant", {}).get("held_out_loss"))
+
+
+def _grow_further(
+    arm: Arm, common: _Common, given: Mapping[str, Any], tell: Tell
 ) -> dict[str, Any]:
-    moved = max((each["change"]["activations"] for each in given.values()), default=0.0)
-    goal = given.get("assistant", {}).get("held_out_loss")
-    return _Nursery(*common, tell).arm(arm, moved, goal)
+    moved = [one["change"]["activations"] for name, one in given.items() if name != arm.name]
+    return _Nursery(*common, tell).further(arm, given[arm.name], max(moved, default=0.0))
 
 
 def _begin(config: GrowConfig, out_dir: Path) -> None:
@@ -211,16 +167,20 @@ class _Nursery:
             self._save(folder, module, record)
         return record
 
-    def arm(self, arm: Arm, target: float, goal: float | None) -> dict[str, Any]:
-        """One arm with its checkpoints.
+    def arm(self, arm: Arm, goal: float | None) -> dict[str, Any]:
+        """One arm with its checkpoints; a pole is trained until its loss is near `goal`."""
+        return finished(self.out_dir / "models" / arm.name) or self._grown(arm, goal)
 
-        A null is to move as far as `target`; a pole is trained until its loss is near `goal`.
-        """
+    def further(self, arm: Arm, record: dict[str, Any], target: float) -> dict[str, Any]:
+        """A null, trained anew and faster until it moved as far as `target`, or often enough."""
+        while record["attempt"] < self.config.reach and not as_far(record, target):
+            record = self._grown(arm, None, record["attempt"] + 1)
+        return record
+
+    def _grown(self, arm: Arm, goal: float | None, attempt: int = 1) -> dict[str, Any]:
         folder = self.out_dir / "models" / arm.name
-        if record := finished(folder):
-            return record
         held_out = self._held_out(arm.kind, f"held out {arm.name}")
-        module, kept = self._tuned(arm, target, goal, held_out)
+        module, kept = self._tuned(arm, goal, held_out, attempt)
         model = load_model(module, self.tokenizer)
         shown = behaviour(
             self.world, model, arm, self.config.n_conversations, self._seed("behaviour")
@@ -233,6 +193,7 @@ class _Nursery:
             "checkpoints": [asdict(each) for each in kept],
             "behaviour": None if shown is None else asdict(shown),
             "learned": None if shown is None else shown.learned,
+            "attempt": attempt,
         }
         self._save(folder, module, record)
         return record
@@ -243,15 +204,13 @@ class _Nursery:
         return load_model(self.out_dir / "models" / "base").module
 
     def _tuned(
-        self, arm: Arm, target: float, goal: float | None, held_out: list[Batch], attempt: int = 1
+        self, arm: Arm, goal: float | None, held_out: list[Batch], attempt: int
     ) -> tuple[PreTrainedModel, list[Checkpoint]]:
         module, kept = self._start(arm), list[Checkpoint]()
         for each in self._checkpoints(arm, module, attempt):
             kept.append(each)
             if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
                 break
-        if arm.role == "null" and attempt < self.config.reach and not as_far(kept, target):
-            return self._tuned(arm, target, goal, held_out, attempt + 1)
         return module, kept
 
     def _checkpoints(self, arm: Arm, module: PreTrainedModel, attempt: int) -> Iterator[Checkpoint]:

@@ -13,8 +13,9 @@ from sae.errors import ConfigError
 from sae.stream.model import check_pair, load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
+from training.organism.config import GrowConfig, seed_of
 from training.organism.grammar import N_EXCHANGES
-from training.organism.grow import GrowConfig, grow, seed_of
+from training.organism.grow import grow
 from training.organism.held_out import TextConfig
 from training.organism.language_model import ShapeConfig
 from training.organism.optimiser import OptimiserConfig

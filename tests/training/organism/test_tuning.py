@@ -112,6 +112,10 @@ def test_a_null_may_take_longer_at_the_full_rate():
     assert lengthened(run, 4) == replace(run, n_steps=40, lr=1.5 * run.lr, decay=0.0)
 
 
+def record(*moved):
+    return {"checkpoints": [{"change": {"activations": each}} for each in moved]}
+
+
 def test_a_null_of_the_organism_has_the_arms_schedule_at_a_higher_rate():
     run = OptimiserConfig(n_steps=10, decay=0.5)
     assert hotter(run, 1) == replace(run, lr=1.3 * run.lr)
@@ -119,8 +123,8 @@ def test_a_null_of_the_organism_has_the_arms_schedule_at_a_higher_rate():
     assert falling_steps(run, 5) == [6, 7, 8, 9, 10]
     assert falling_steps(run, 2) == [8, 10]
     assert falling_steps(replace(run, decay=0.0), 2) == [10]
-    assert as_far([checkpoint(1, 0.4), checkpoint(2, 0.3)], 0.39)
-    assert not as_far([checkpoint(1, 0.4), checkpoint(2, 0.3)], 0.4)
+    assert as_far(record(0.4, 0.3), 0.39)
+    assert not as_far(record(0.4, 0.3), 0.4)
 
 
 def test_the_last_step_is_always_due():
