@@ -66,6 +66,7 @@ def measure(
     n_inherited: int,
     weights: Float[np.ndarray, "resamples blocks"] | None = None,
     steady: Bool[np.ndarray, " inherited"] | None = None,
+    dice: Float[np.ndarray, "d_sae d_sae_tuned"] | None = None,
 ) -> Coordinates:
     """Measure every inherited latent on the same held-out tokens through both models.
 
@@ -76,6 +77,7 @@ def measure(
         n_inherited: Latents that both dictionaries continue; later ones share an index by accident.
         weights: Resamples; the default ones where absent. Pass the same ones for every tuned model.
         steady: Inherited latents that another run on the base would find again; all where absent.
+        dice: `analysis.matrices.cofiring` of the two, where it is known.
 
     Returns:
         The coordinates.
@@ -113,7 +115,7 @@ def measure(
         low, high = bounds(replicates[name], blocks.n_blocks)
         table[name], table[f"{name}_low"], table[f"{name}_high"] = point[name][0], low, high
     table["rate_ratio"] = _over(*table[["n_fires_tuned", "n_fires_base"]].to_numpy(float).T)
-    dice = cofiring(base.z, tuned.z)
+    dice = cofiring(base.z, tuned.z) if dice is None else dice
     live = n_fires(tuned.z) > 0
     table["chance_cofiring"] = _chance(dice, live, n_inherited)
     table["chance_cosine"] = _chance(cosine, live, n_inherited)

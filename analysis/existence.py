@@ -17,7 +17,7 @@ from analysis.intervals import Blocks, bounds
 from analysis.traces import Firing
 from sae.errors import InputError
 
-__all__ = ["Laid", "information", "latent_scaling", "scaling"]
+__all__ = ["Laid", "information", "latent_scaling", "presence", "scaling"]
 
 RIDGE = 1e-4  # of the mean variance of a dimension
 
@@ -28,10 +28,10 @@ Laid = tuple[Float[np.ndarray, "_ d_in"], Firing]
 def scaling(
     z: sparse.csr_array,
     rows: Float[np.ndarray, "latents d_in"],
-    target: Float[np.ndarray, "n d_in"],
+    targets: Sequence[Float[np.ndarray, "n d_in"]],
     blocks: Blocks,
-) -> Float[np.ndarray, "blocks latents"]:
-    """Sum over each block of z (row . target): the part of beta's numerator that a target has.
+) -> Float[np.ndarray, "targets blocks latents"]:
+    """Sum over each block of z (row . target): beta's numerator for every target.
 
     beta = sum z (d . t) / (|d|^2 sum (z - mean)^2) minimises sum |beta z d + c - t|^2 for a target
     of mean 0. No more than one block's moments are held at a time.
@@ -39,17 +39,47 @@ def scaling(
     Args:
         z: Latents.
         rows: Their decoder rows.
-        target: What they are to explain, of mean 0 over all tokens.
+        targets: What they are to explain, each of mean 0 over all tokens.
         blocks: Resampling block of every token.
     """
-    out = np.zeros((blocks.n_blocks, len(rows)))
+    out = np.zeros((len(targets), blocks.n_blocks, len(rows)))
     order = np.argsort(blocks.of_token, kind="stable")
     ends = np.searchsorted(blocks.of_token[order], np.arange(blocks.n_blocks + 1))
     for b in range(blocks.n_blocks):
         mine = order[ends[b] : ends[b + 1]]
-        moments = sparse.csr_array(z[mine]).T @ target[mine]
-        out[b] = np.einsum("ij,ij->i", moments, rows)
+        moments = sparse.csr_array(z[mine]).T @ np.hstack([each[mine] for each in targets])
+        parts = moments.reshape(len(rows), len(targets), -1)
+        out[:, b] = np.einsum("itj,ij->ti", parts, rows)
     return out
+
+
+def presence(
+    own: Laid,
+    x: Float[np.ndarray, "n d_in"],
+    blocks: Blocks,
+    weights: Float[np.ndarray, "resamples blocks"],
+) -> pd.DataFrame:
+    """How much of what each latent points at is in another model's activations where it fires.
+
+    The ratio of two betas whose targets are the activations themselves, less their means: that of
+    the other model over that of the latent's own. No second dictionary is asked, so it does not
+    depend on what one covers. 1 where the other model has all of it there, 0 where it has none.
+
+    Args:
+        own: The model whose latents these are.
+        x: The other model's residual vectors.
+        blocks: Resampling block of every token.
+        weights: Resamples.
+
+    Returns:
+        One row a latent: existence, existence_low, existence_high (95 %, over documents).
+    """
+    targets = [_centred(x), _centred(own[0])]
+    top, bottom = scaling(own[1].z, own[1].rows, targets, blocks)
+    one = np.ones((1, blocks.n_blocks))
+    low, high = bounds(_over(weights @ top, weights @ bottom), blocks.n_blocks)
+    point = _over(one @ top, one @ bottom)[0]
+    return pd.DataFrame({"existence": point, "existence_low": low, "existence_high": high})
 
 
 def latent_scaling(
@@ -88,11 +118,14 @@ def latent_scaling(
     itself = np.arange(len(rows))
     energy = _common(firing, firing, itself, blocks)
     common = _common(firing, theirs, partner, blocks)
-    found: dict[str, np.ndarray] = {}
-    for side, (x, one), back in (("own", own, energy), ("other", other, common)):
+    names, targets = list[str](), list[np.ndarray]()
+    for side, (x, one) in (("own", own), ("other", other)):
         part = _centred(one.z @ one.rows)
-        found[f"reconstruction_{side}"] = scaling(z, rows, part, blocks)
-        found[f"error_{side}"] = scaling(z, rows, _centred(x) - part, blocks) + back
+        names += [f"reconstruction_{side}", f"error_{side}"]
+        targets += [part, _centred(x) - part]
+    found = dict(zip(names, scaling(z, rows, targets, blocks), strict=True))
+    found["error_own"] += energy
+    found["error_other"] += common
     one = np.ones((1, blocks.n_blocks))
     table = pd.DataFrame({f"beta_{k}": _over(one @ v, one @ energy)[0] for k, v in found.items()})
     for kind in ("error", "reconstruction"):

@@ -68,16 +68,26 @@ def steady(fitted: Firing, continued: Firing, n: int) -> Bool[np.ndarray, " n"]:
     return (cosine >= STEADY) & (2 * both >= ALIKE * np.maximum(total, 1))
 
 
-def standing(base: Firing, tuned: Firing, n: int) -> Firing:
+def standing(
+    base: Firing, tuned: Firing, n: int
+) -> tuple[Firing, Float[np.ndarray, "d_sae d_sae_tuned"]]:
     """The tuned latents, each at the index of the base latent it stands for.
 
     Args:
         base: Firing of the base model.
         tuned: Firing of the tuned model on the same tokens.
         n: Latents that both dictionaries continue.
+
+    Returns:
+        The firing in that order, and the Dice overlap of every base latent with every one of it.
     """
-    order = swaps(cofiring(base.z[:, :n], tuned.z))
-    return tuned if (order == np.arange(len(order))).all() else tuned.of(order)
+    dice = cofiring(base.z, tuned.z)
+    order = swaps(dice[:n])
+    return (tuned, dice) if _is_plain(order) else (tuned.of(order), dice[:, order])
+
+
+def _is_plain(order: np.ndarray) -> bool:
+    return bool((order == np.arange(len(order))).all())
 
 
 def splits(

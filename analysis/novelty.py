@@ -1,7 +1,8 @@
 """What a tuned model's dictionary has that the base model's has not, and where it points.
 
-Latents are matched by what they do on the same held-out tokens, never by index. How badly a latent
-of a null's dictionary can be matched says how bad a match must be to mean anything.
+A latent is novel where the base model's activations do not hold it and no base latent stands for
+it, by what both do on the same held-out tokens and never by index. Null latents say how little of
+one, and how bad a match, drift alone can make.
 """
 
 from collections.abc import Sequence
@@ -13,29 +14,35 @@ from jaxtyping import Float
 from analysis.coordinates import Coordinates
 from analysis.intervals import Interval, false_discovery, share_interval
 from analysis.names import fate_rows
+from analysis.nulls import Null
 from analysis.span import row_shares
+from analysis.tails import standard_errors
 from sae.errors import InputError
 
 __all__ = ["best_matches", "novel_fates", "novel_latents", "novel_share"]
 
-MIN_STRATUM = 20
+POINTS, FIRES = 0.05, 0.01
+"""Share of null latents that point, or fire, as little like any base latent as a novel one must."""
 
 
-def best_matches(coordinates: Coordinates, min_firings: int = 64) -> pd.DataFrame:
+def best_matches(
+    coordinates: Coordinates, presence: pd.DataFrame, min_firings: int = 64
+) -> pd.DataFrame:
     """The base latent nearest to each tuned latent, by firing and by direction.
 
     Args:
         coordinates: Of a tuned model, or of a null.
+        presence: Of each of its latents, from `analysis.existence.presence`.
         min_firings: Firings in the tuned model below which a latent is left out.
 
     Returns:
         One row a live tuned latent: latent, n_fires, added (no inherited index), match (the base
         latent that fires most alike), cofiring (Dice with it), cosine (the largest with any base
-        latent).
+        latent), and its existence in the base model with _low and _high.
     """
     dice, cosine = coordinates.cofiring, coordinates.cosine
     live = np.flatnonzero(coordinates.n_fires_tuned >= min_firings)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "latent": live,
             "n_fires": coordinates.n_fires_tuned[live],
@@ -45,34 +52,24 @@ def best_matches(coordinates: Coordinates, min_firings: int = 64) -> pd.DataFram
             "cosine": cosine[:, live].max(axis=0).astype(float),
         }
     )
-
-
-def _worse_rank(matches: pd.DataFrame, null: pd.DataFrame) -> np.ndarray:
-    """Share of null latents matched as badly, by the measure in which the match is better."""
-    ranks = [
-        np.searchsorted(np.sort(null[c].to_numpy(float)), matches[c].to_numpy(float), "right")
-        for c in ("cofiring", "cosine")
-    ]
-    return np.maximum(*ranks)
+    return pd.concat([table, presence.loc[live].reset_index(drop=True)], axis=1)
 
 
 def novel_latents(
-    matches: pd.DataFrame, nulls: Sequence[pd.DataFrame], q: float = 0.05, quantile: float = 0.01
+    matches: pd.DataFrame, nulls: Sequence[pd.DataFrame], q: float = 0.05
 ) -> pd.DataFrame:
-    """Which tuned latents no base latent matches, in firing or in direction.
+    """Which tuned latents are of something that the base model has not.
 
-    A latent's novelty is how few null latents are matched as badly, in the measure in which it is
-    matched better, so that both matches have to be bad; its p-value is the rank of that novelty
-    among the null latents' own, which makes it exact for the pair of measures. Inherited and added
-    latents are held against their own kind, for an added latent is matched badly wherever its seed
-    fell; added latents without 20 null ones go against all.
+    Where a novel latent fires, the base model's activations hold less of its direction than they do
+    of any null latent's, by its *existence*, studentised, at a false discovery rate. Nor may a base
+    latent stand for it: it points less like any than 95 % of null latents do, and fires less like
+    any than 99 %. The last two tell it from a latent that only moved its trigger, whose direction
+    is an old one, or only its direction, whose trigger is.
 
     Args:
         matches: Of the tuned model, from `best_matches`.
-        nulls: The same for one or more null pairs. The smallest p-value is 1 / (1 + n null
-            latents), so more nulls find fewer novel latents.
+        nulls: The same for one or more null pairs.
         q: False discovery rate over all live tuned latents.
-        quantile: Both measures must also lie below this quantile of the null.
 
     Returns:
         The matches with p_value, q_value and novel.
@@ -83,19 +80,19 @@ def novel_latents(
     null = pd.concat(list(nulls), ignore_index=True) if nulls else pd.DataFrame()
     if not len(null):
         raise InputError("novel latents", "no null latents", "pass the matches of a null pair")
+    values, errors = (
+        {"existence": each}
+        for each in (null["existence"].to_numpy(float), standard_errors(null, "existence"))
+    )
+    drawn = Null("", 0.0, np.zeros(0), np.zeros(len(null), int), values, errors)
     out = matches.copy()
-    out["p_value"], below = np.nan, np.zeros(len(out), bool)
-    for kind in (False, True):
-        mine = (out["added"] == kind).to_numpy()
-        own = null.loc[null["added"] == kind]
-        own = own if len(own) >= MIN_STRATUM else null
-        drawn, found = _worse_rank(own, own), _worse_rank(out.loc[mine], own)
-        as_extreme = np.searchsorted(np.sort(drawn), found, "right")
-        out.loc[mine, "p_value"] = (1 + as_extreme) / (1 + len(own))
-        limits = own[["cofiring", "cosine"]].quantile(quantile)
-        below[mine] = (out.loc[mine, ["cofiring", "cosine"]] <= limits).all(axis=1)
+    found, own = out["existence"].to_numpy(float), standard_errors(out, "existence")
+    out["p_value"] = drawn.p_values("existence", found, np.zeros(len(out)), own)
     out["q_value"] = false_discovery(out["p_value"].to_numpy(float))
-    out["novel"] = below & (out["q_value"] <= q).to_numpy()
+    is_new = (out["cosine"] <= null["cosine"].quantile(POINTS)) & (
+        out["cofiring"] <= null["cofiring"].quantile(FIRES)
+    )
+    out["novel"] = (is_new & (out["q_value"] <= q)).to_numpy(bool)
     return out
 
 

@@ -1,6 +1,6 @@
 """One tuned model on the bench: how far it moved, and the coordinates of every inherited latent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
+from analysis.existence import presence
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
 from analysis.reuse import fidelity
@@ -77,7 +78,9 @@ class Seen:
     fidelity: Interval
     """FVU of the base dictionary on its residual vectors."""
     coordinates: Coordinates
-    """Of every latent inherited from the base dictionary."""
+    """Of every latent inherited from the base dictionary, with its existence in this model."""
+    presence: pd.DataFrame
+    """Of every latent of this model, its existence in the base model."""
     traces: pd.DataFrame
     """Rows of `traces.parquet`."""
 
@@ -128,10 +131,14 @@ def lay(
         InputError: There is no such dictionary.
     """
     dictionary, before, (name, x, folder) = reference.dictionary, reference.continued, one
-    after = standing(before, through(bench, _continued(folder, dictionary), x), reference.n)
-    found = measure(before, after, bench.blocks, reference.n, bench.weights, reference.steady)
+    blocks, weights, n = bench.blocks, bench.weights, reference.n
+    after, dice = standing(before, through(bench, _continued(folder, dictionary), x), n)
+    found = measure(before, after, blocks, n, weights, reference.steady, dice)
+    there = presence((bench.x, before), x, blocks, weights).head(n)
+    found = replace(found, table=pd.concat([found.table, there], axis=1))
+    back = presence((x, after), bench.x, blocks, weights)
     traces = trace(before, after, bench.tokens, name)
-    return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, traces)
+    return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, back, traces)
 
 
 def _fidelity(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Interval:

@@ -14,11 +14,11 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
     """The coordinate on a scale where large is far from the base and spreads are comparable.
 
     Args:
-        coordinate: One of direction, gain, gating.
-        values: Cosines, log ratios or Dice distances.
+        coordinate: One of direction, gain, gating, existence.
+        values: Cosines, log ratios, Dice distances or shares.
 
     Returns:
-        Angles, log ratios, or angles whose sine is the root of the distance.
+        Angles, log ratios, angles whose sine is the root of the distance, or what is missing.
 
     Raises:
         ConfigError: There is no such coordinate.
@@ -30,6 +30,8 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
             return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
         case "gain":
             return values
+        case "existence":
+            return 1 - values
     raise ConfigError(coordinate, "no such coordinate", f"choose among {', '.join(COORDINATES)}")
 
 
@@ -37,8 +39,8 @@ def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, "
     """Standard errors of a coordinate over documents, on the scale on which latents are judged.
 
     Args:
-        table: Rows of `Coordinates.table`.
-        coordinate: One of direction, gain, gating.
+        table: Rows of `Coordinates.table`, or of latents with their existence.
+        coordinate: One of direction, gain, gating, existence.
     """
     low, high = (table[f"{coordinate}_{end}"].to_numpy(float) for end in ("low", "high"))
     return np.abs(unrolled(coordinate, high) - unrolled(coordinate, low)) / (2 * 1.96)

@@ -58,7 +58,7 @@ def null_side(seen: Sequence[Seen]) -> NullSide:
     """
     return NullSide(
         [Null.of(one.name, one.change.activations, one.coordinates) for one in seen],
-        {one.name: best_matches(one.coordinates) for one in seen},
+        {one.name: best_matches(one.coordinates, one.presence) for one in seen},
         {one.name: one for one in seen},
     )
 
@@ -84,7 +84,7 @@ def judge(
     fates = decide(one.coordinates, null, personas, one.name)
     if null is None:
         return Verdict(one.name, fates, None, None, None, None)
-    matches = best_matches(one.coordinates)
+    matches = best_matches(one.coordinates, one.presence)
     found = novel_latents(matches, [thresholds.matches[name] for name in null.names])
     if span is not None:
         novel = novel_fates(found, one.firing.rows, span.basis, span.null, one.name)

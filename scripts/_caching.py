@@ -21,13 +21,14 @@ from sae.stream.buffer import CacheSource, usual_tokens
 from sae.stream.cache import ActivationCache
 from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
-from scripts._source import CONTINUED_SAMPLE_TOKENS
 from scripts._stage import fingerprint, prepared_stage
 from scripts._text import named_models
 from training.continuation import continued
 from training.evaluate import Evaluation, evaluate_vectors
 
 __all__ = ["Caches", "Config"]
+
+SAMPLE_TOKENS = 65536  # in which added latents look for what is missed; a rare feature is in few
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Config:
     again: TrainChanges = field(default_factory=lambda: TrainChanges(n_tokens=1_200_000))
     """What differs from that run where the dictionary is continued on a cache."""
     n_added: int = 128
-    """Latents added there, which start at what the dictionary misses."""
+    """Latents added there, which start at what the dictionary misses; first on the base itself."""
     seed: int = 0
     """Of resampling blocks, resamples and random subspaces."""
 
@@ -116,9 +117,10 @@ class Caches:
     def _judge(self, cache: ActivationCache, dictionary: Sae) -> Evaluation:
         return evaluate_vectors(dictionary, _batches(cache, self._of(("confirm",), is_in=True)))
 
-    def _job(self, name: str, out: Path, identity: Mapping[str, Any], base: Sae | None) -> Job:
+    def _job(self, name: str, out: Path, identity: Mapping[str, Any], start: Path | None) -> Job:
         cache, config = self.caches[name], self.config
         shape, train = self.shape, self.train
+        base = None if start is None else sae.read(start)[0]
         if base is not None:
             shape = replace(base.config, d_sae=base.config.d_sae + config.n_added)
             train = changed(train, config.again)
@@ -143,13 +145,13 @@ class Caches:
             meta,
             identity,
         )
-        return job if base is None else replace(job, sample_tokens=CONTINUED_SAMPLE_TOKENS)
+        return job if base is None else replace(job, sample_tokens=SAMPLE_TOKENS)
 
-    def _fitted(self, name: str, folder: Path, base: Sae | None) -> None:
-        flags, start = asdict(self.config), self.config.out / "dictionary"
+    def _fitted(self, name: str, folder: Path, start: Path | None = None) -> None:
+        flags = asdict(self.config)
         inputs = {"cache": fingerprint(self.paths[name])}
         what = {each: flags[each] for each in ("recipe", "sae", "train")}
-        if base is not None:
+        if start is not None:
             inputs |= {"dictionary": fingerprint(start), "base": fingerprint(self.config.base)}
             what |= {each: flags[each] for each in ("again", "n_added")}
         identity = {"input": inputs, **what}
@@ -157,16 +159,20 @@ class Caches:
             folder,
             inputs,
             what,
-            lambda: partial(fit_into, self._job(name, folder, identity, base)),
+            lambda: partial(fit_into, self._job(name, folder, identity, start)),
         )
 
     def fit(self) -> None:
-        """Fits the base dictionary, and continues it on every cache; what stands there is kept."""
+        """Fits a dictionary on the base, continues it there, and that one on every cache.
+
+        Added latents find what the first fit missed of the base; in a tuned model they would find
+        it too, and it would look new. What stands there is kept.
+        """
         out = self.config.out
-        self._fitted("base", out / "dictionary", None)
-        dictionary, _ = sae.read(out / "dictionary")
+        self._fitted("base", out / "first")
+        self._fitted("base", out / "dictionary", out / "first")
         for name in self.caches:
-            self._fitted(name, out / "continued" / name, dictionary)
+            self._fitted(name, out / "continued" / name, out / "dictionary")
 
     def traced(self) -> CachesConfig:
         """What the analysis is asked."""

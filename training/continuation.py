@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from sae.dictionary.directions import unit_rows
 from sae.dictionary.sae import Sae
@@ -11,6 +12,8 @@ from sae.errors import InputError
 __all__ = ["continued", "pursued"]
 
 PART = 1024  # tokens at a time, for the dense pass
+DRAWN, MOVES, ALIKE = 64, 2, 0.5  # candidates a direction, and how they are moved
+ROUNDS, SAME = 4, 0.7  # rounds a direction at most; cosine of directions of one feature
 
 
 def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed: int = 0) -> Sae:
@@ -60,7 +63,8 @@ def continued(sae: Sae, sample: Float[Tensor, "n d_in"], n_added: int = 0, seed:
     generator = torch.Generator().manual_seed(seed)
     wider = scaled.added(n_added, generator)
     if n_added:
-        rows = wider.layout.placed(pursued(_missed(scaled, sample), n_added, generator))
+        rows = pursued(_missed(scaled, sample), n_added, generator, scaled.W_dec)
+        rows = wider.layout.placed(rows)
         with torch.no_grad():
             wider.W_dec[-n_added:] = rows
             wider.W_enc.T[-n_added:] = wider.layout.readers(rows)
@@ -77,19 +81,28 @@ def _missed(sae: Sae, sample: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"
     return error - error.mean(0)
 
 
+@torch.no_grad()
 def pursued(
-    error: Float[Tensor, "n d_in"], n: int, generator: torch.Generator
+    error: Float[Tensor, "n d_in"],
+    n: int,
+    generator: torch.Generator,
+    known: Float[Tensor, "n_known d_in"] | None = None,
 ) -> Float[Tensor, "n_rows d_in"]:
-    """Directions of what is missed, each drawn where most is left once those before are taken off.
+    """Directions of what is missed, each the best of 64 where most is left after those before.
 
-    A token is drawn with a chance in proportion to its squared error, among those above the mean;
-    its direction, where tokens point along it, is then taken off all of them. Tokens that share
-    what they miss so share a direction, as in k-means++ (Arthur and Vassilvitskii 2007).
+    Tokens are drawn with a chance in proportion to their squared error, among those above the mean.
+    Each gives a direction, which is moved twice to the weighted mean of the tokens that point along
+    it (a cosine of at least 0.5), as in spherical k-means (Dhillon and Modha 2001); of these the
+    one that accounts for most is kept and taken off all tokens, as in greedy k-means++ (Arthur and
+    Vassilvitskii 2007). One token's error is a mixture; what many share is a feature. What is left
+    of features that the dictionary knows, which reconstructs them too small, is taken off and not
+    kept: a second latent would only take theirs over.
 
     Args:
         error: What is missed of every token.
         n: Directions.
         generator: Of the draws.
+        known: Rows of the dictionary, from which those found differ (cosines below 0.7).
 
     Returns:
         Rows of norm 1; random ones once nothing is left.
@@ -99,14 +112,30 @@ def pursued(
         >>> sorted(pursued(missed, 2, torch.Generator()).tolist())
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    left, rows = error.clone(), []
-    for _ in range(n):
+    left, rows = error.clone(), list[Tensor]()
+    known = error[:0] if known is None else normalize(known, dim=1).to(error)
+    for _ in range(ROUNDS * n):
         size = left.square().sum(1)
-        size = size.where(size >= size.mean(), 0)
-        if not bool(size.sum() > 0):
-            rows.append(unit_rows(1, error.shape[1], generator)[0].to(error))
-            continue
-        row = left[int(torch.multinomial(size.double().cpu(), 1, generator=generator))]
-        rows.append(row / row.norm())
-        left = left - (left @ rows[-1]).clamp_min(0)[:, None] * rows[-1]
-    return torch.stack(rows)
+        if len(rows) == n or not bool(size.sum() > 0):
+            break
+        large = size >= size.mean()
+        some, norm = left[large], size[large].sqrt()[:, None]
+        chance = size[large].double().cpu()
+        drawn = torch.multinomial(chance, DRAWN, replacement=True, generator=generator)
+        found = normalize(some[drawn.to(some.device)], dim=1)
+        for _ in range(MOVES):
+            found = normalize(_along(some, norm, found).T @ some, dim=1)
+        row = found[_along(some, norm, found).square().sum(0).argmax()]
+        left -= (left @ row).clamp_min(0)[:, None] * row
+        if not bool((known @ row >= SAME).any()):
+            rows.append(row)
+    more = unit_rows(n - len(rows), error.shape[1], generator).to(error)
+    return torch.cat([torch.stack(rows), more]) if rows else more
+
+
+def _along(
+    x: Float[Tensor, "n d_in"], norm: Float[Tensor, "n 1"], rows: Float[Tensor, "m d_in"]
+) -> Float[Tensor, "n m"]:
+    """How far tokens reach along directions, where they point along them; else 0."""
+    reach = x @ rows.T
+    return reach.where(reach >= ALIKE * norm, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from analysis.existence import information, latent_scaling, scaling
+from analysis.existence import information, latent_scaling, presence, scaling
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.traces import Firing
 from sae.errors import InputError
@@ -61,7 +61,7 @@ def test_it_is_the_least_squares_fit(world):
     rng = np.random.default_rng(1)
     rows, target = rng.normal(size=(4, D)), rng.normal(size=(N, D)) + z @ rng.normal(size=(4, D))
     target -= target.mean(axis=0)
-    top = scaling(sparse.csr_array(z), rows, target, blocks).sum(axis=0)
+    top = scaling(sparse.csr_array(z), rows, [target], blocks)[0].sum(axis=0)
     for j, row in enumerate(rows):
         part = np.outer(z[:, j] - z[:, j].mean(), row).ravel()
         best = np.linalg.lstsq(part[:, None], target.ravel(), rcond=None)[0][0]
@@ -80,6 +80,17 @@ def test_intervals_cover_and_narrow(world):
     assert (found["nu_error_low"] <= 0.5).all() and (found["nu_error_high"] >= 0.5).all()
     width = found["nu_error_high"] - found["nu_error_low"]
     assert ((width > 0) & (width < 0.3)).all()
+
+
+def test_presence_asks_no_second_dictionary(world):
+    """What the other model has by a factor, at a shift of the mean, and what it has not."""
+    z, rows, blocks, weights = world
+    own = z @ rows, firing(z[:, :3], rows[:3])
+    found = presence(own, (z * [0.4, 0.0, 1.5, 1.0]) @ rows + 3.0, blocks, weights)
+    assert found["existence"].to_numpy() == pytest.approx([0.4, 0.0, 1.5], abs=1e-5)
+    noisy = z @ rows + np.random.default_rng(5).normal(size=(N, D))
+    found = presence(own, noisy, blocks, weights)
+    assert (found["existence_low"] <= 1).all() and (found["existence_high"] >= 1).all()
 
 
 def test_what_never_fires_has_no_scaling(world):

@@ -19,7 +19,7 @@ def firing(z, rows=None):
 def test_a_latent_whose_place_was_taken_stands_where_it_was():
     base = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 0]])
     tuned = np.array([[0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
-    found = standing(firing(base), firing(tuned), 2)
+    found, dice = standing(firing(base), firing(tuned), 2)
     assert found.z.toarray().tolist() == tuned[:, [2, 1, 0]].tolist()
     assert found.rows.tolist() == np.eye(3, 6)[[2, 1, 0]].tolist()
 

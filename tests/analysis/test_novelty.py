@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.coordinates import measure
+from analysis.existence import presence
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
 from analysis.planted import World, WorldConfig
@@ -30,7 +31,13 @@ def planted():
     ]
     base, *others = [firing(m.sae, m.x.split(4096), blocks) for m in models]
     n = world.config.n_features
-    matches = [best_matches(measure(base, each, blocks, n, weights)) for each in others]
+    matches = [
+        best_matches(
+            measure(base, each, blocks, n, weights),
+            presence((model.x.numpy(), each), models[0].x.numpy(), blocks, weights),
+        )
+        for model, each in zip(models[1:], others, strict=True)
+    ]
     return world, span, models[3], matches
 
 
@@ -66,14 +73,17 @@ def test_novel_latents_are_placed_inside_or_outside_the_span(planted):
     assert fates["direction"].isna().all()
 
 
-def _matches(rng, n, added=0):
-    quality = rng.beta(8, 2, n)
+def _matches(rng, n):
+    quality, error = rng.beta(8, 2, n), 0.02 * np.exp(0.5 * rng.normal(size=n))
+    there = 1 + 0.05 * rng.normal(size=n) + error * rng.normal(size=n)
     return pd.DataFrame(
         {
             "latent": np.arange(n),
-            "added": np.arange(n) >= n - added,
             "cofiring": np.clip(quality + 0.05 * rng.normal(size=n), 0, 1),
             "cosine": np.clip(quality + 0.05 * rng.normal(size=n), 0, 1),
+            "existence": there,
+            "existence_low": there - 1.96 * error,
+            "existence_high": there + 1.96 * error,
         }
     )
 
@@ -91,24 +101,32 @@ def test_p_values_are_not_small_under_the_null():
     assert np.mean(p <= 0.1) >= 0.08
 
 
-def test_one_bad_match_is_not_enough():
+ALL = ("existence", "cofiring", "cosine")
+
+
+@pytest.mark.parametrize("without", ALL)
+def test_what_the_base_holds_or_another_latent_stands_for_is_not_novel(without):
     rng = np.random.default_rng(2)
     arm, null = _matches(rng, 300), _matches(rng, 300)
-    arm.loc[:60, "cofiring"] = 0.0
+    for name in ALL:
+        arm.loc[:20, name] = null[name].median() if name == without else 0.0
+    arm.loc[:20, ["existence_low", "existence_high"]] += (arm.loc[:20, "existence"] - 1).to_numpy()[
+        :, None
+    ]
     assert not novel_latents(arm, [null])["novel"].any()
-    arm.loc[:60, "cosine"] = 0.0
-    found = novel_latents(arm, [null])["novel"]
-    assert found[:61].all()
-    assert found[61:].sum() <= 3
+    arm.loc[:20, without] = 0.0
+    assert novel_latents(arm, [null])["novel"].tolist() == [True] * 21 + [False] * 279
 
 
-def test_added_latents_are_held_against_added_ones():
-    """An added latent lands anywhere, in a null too: that alone is no novelty."""
+def test_a_wide_interval_is_not_enough():
+    """Most of a feature missing, by a latent that fires in a few documents alone."""
     rng = np.random.default_rng(3)
-    arm, null = _matches(rng, 300, added=50), _matches(rng, 300, added=50)
-    for each in (arm, null):
-        each.loc[each["added"], ["cofiring", "cosine"]] *= 0.1
-    assert not novel_latents(arm, [null])["novel"].any()
+    arm, null = _matches(rng, 300), _matches(rng, 300)
+    arm.loc[0, ["existence", "cofiring", "cosine"]] = 0.2, 0.0, 0.0
+    arm.loc[0, ["existence_low", "existence_high"]] = 0.15, 0.25
+    assert novel_latents(arm, [null])["novel"][0]
+    arm.loc[0, ["existence_low", "existence_high"]] = -0.9, 1.3
+    assert not novel_latents(arm, [null])["novel"][0]
 
 
 def test_without_a_null_nothing_is_said():
