@@ -35,7 +35,7 @@ def test_what_is_known_is_taken_off_and_not_kept(world):
     """The first six are features that a dictionary reconstructs too small."""
     rows, error = world
     for generator in seeds(3):
-        found = pursued(error, 8, generator, rows[:6])
+        found = pursued(error, 16, generator, rows[:6])
         assert ((rows[:6] @ found.T) < 0.7).all()
         nearest = (rows[6:] @ found.T).amax(dim=1)
         assert (nearest > 0.65).all() and nearest.mean() > 0.8
