@@ -1,8 +1,8 @@
 """Activation caches of the same tokens -> the same study, and no language model.
 
 What only a language model can tell stays unmeasured: effect, KL, and how far weights moved. There
-is no neutral text either, so a null counts as far enough where the bulk of its latents moved as far
-as the bulk of the tuned model's.
+is no neutral text either, so a null counts as far enough by the bulk of its latents and that of the
+tuned model's.
 """
 
 from collections.abc import Sequence

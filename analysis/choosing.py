@@ -16,7 +16,7 @@ from sae.errors import ConfigError
 __all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "unlikeness"]
 
 FURTHER = 1.5  # times the nearest run's reach; a null beyond that would hide what the arm did
-SLACK = 0.1  # of the reach of a null in caches, for medians are estimates
+LEAST = 0.5  # of the reach of a null that may be stretched
 
 
 def pooled(nulls: Sequence[Null]) -> Null:
@@ -78,12 +78,21 @@ def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
 
 
 def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The nulls the bulk of whose latents moved as far, as `choose` takes them.
+    """The nulls the bulk of whose latents moved at least half as far, stretched to move as far.
 
-    For activations without neutral text, on which the tuning itself moved them.
+    For activations without neutral text. What changed disturbs the rest too, by features that fire
+    beside it, so that latents to which nothing happened move further than drift alone moves them.
+    Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
+    size, coordinate by coordinate: an empirical null (Efron 2004).
     """
     reach = {null.name: null.reach(one.coordinates) for null in nulls}
-    return choose(nulls, reach, 1 - SLACK)
+    least = {name: min(each.values()) for name, each in reach.items()}
+    stretched = [
+        null.stretched({c: max(1.0, 1 / r) for c, r in reach[null.name].items() if r > 0})
+        for null in nulls
+        if least[null.name] >= LEAST
+    ]
+    return choose(stretched, least, LEAST)
 
 
 def unlikeness(change: float, other: float) -> float:

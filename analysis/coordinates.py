@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from analysis.intervals import Blocks, bounds, resample_weights
@@ -55,8 +55,12 @@ class Coordinates:
     """Dice overlap of every base latent with every tuned latent, added ones included."""
     cosine: Float[np.ndarray, "d_sae d_sae_tuned"]
     """Cosine of their decoder rows."""
-    n_fires_tuned: np.ndarray
+    n_fires_base: Int[np.ndarray, " d_sae"]
+    """Firings of every base latent, added ones included."""
+    n_fires_tuned: Int[np.ndarray, " d_sae_tuned"]
     """Firings of every tuned latent, added ones included."""
+    n_tokens: int
+    """Tokens."""
 
 
 def measure(
@@ -121,7 +125,8 @@ def measure(
     table["chance_cosine"] = _chance(cosine, live, n_inherited)
     centred = rows - np.median(rows, axis=0) + direction
     replicates["direction"] = centred.astype(np.float32)
-    return Coordinates(table, replicates, dice, cosine, n_fires(tuned.z))
+    counts = n_fires(base.z), n_fires(tuned.z)
+    return Coordinates(table, replicates, dice, cosine, *counts, len(blocks.of_token))
 
 
 class _Seen:

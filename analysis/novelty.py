@@ -21,8 +21,12 @@ from sae.errors import InputError
 
 __all__ = ["best_matches", "novel_fates", "novel_latents", "novel_share"]
 
-POINTS, FIRES = 0.05, 0.01
-"""Share of null latents that point, or fire, as little like any base latent as a novel one must."""
+ABSENT = 0.5
+"""Existence in the base model, its interval included, below which something can be novel."""
+CARRIED = 0.3
+"""Share of its firings, beyond chance, that a base latent may account for."""
+SAME = 0.7
+"""Cosine from which a base latent points where a tuned one does."""
 
 
 def best_matches(
@@ -37,19 +41,25 @@ def best_matches(
 
     Returns:
         One row a live tuned latent: latent, n_fires, added (no inherited index), match (the base
-        latent that fires most alike), cofiring (Dice with it), cosine (the largest with any base
-        latent), and its existence in the base model with _low and _high.
+        latent that fires most alike), cofiring (Dice with it), carried (the largest share of its
+        firings at which one base latent fires, less that latent's own rate, over what is left
+        above it: 0 by chance, 1 for all), cosine (the largest with any base latent), and its
+        existence in the base model with _low and _high.
     """
-    dice, cosine = coordinates.cofiring, coordinates.cosine
     live = np.flatnonzero(coordinates.n_fires_tuned >= min_firings)
+    dice, n = coordinates.cofiring[:, live], coordinates.n_fires_tuned[live]
+    base = coordinates.n_fires_base[:, None]
+    rate = np.minimum(base / coordinates.n_tokens, 0.99)
+    both = dice * (base + n) / 2
     table = pd.DataFrame(
         {
             "latent": live,
-            "n_fires": coordinates.n_fires_tuned[live],
+            "n_fires": n,
             "added": live >= len(coordinates.table),
-            "match": dice[:, live].argmax(axis=0),
-            "cofiring": dice[:, live].max(axis=0).astype(float),
-            "cosine": cosine[:, live].max(axis=0).astype(float),
+            "match": dice.argmax(axis=0),
+            "cofiring": dice.max(axis=0).astype(float),
+            "carried": ((both / np.maximum(n, 1) - rate) / (1 - rate)).max(axis=0),
+            "cosine": coordinates.cosine[:, live].max(axis=0).astype(float),
         }
     )
     return pd.concat([table, presence.loc[live].reset_index(drop=True)], axis=1)
@@ -61,10 +71,10 @@ def novel_latents(
     """Which tuned latents are of something that the base model has not.
 
     Where a novel latent fires, the base model's activations hold less of its direction than they do
-    of any null latent's, by its *existence*, studentised, at a false discovery rate. Nor may a base
-    latent stand for it: it points less like any than 95 % of null latents do, and fires less like
-    any than 99 %. The last two tell it from a latent that only moved its trigger, whose direction
-    is an old one, or only its direction, whose trigger is.
+    of any null latent's: its *existence* is significantly low, studentised, at a false discovery
+    rate, and surely less than half. Nor may a base latent stand for it: none points its way, and
+    none accounts for three tenths of its firings. The last two tell it from a latent that only
+    moved its trigger, whose direction is an old one, or only its direction, whose trigger is.
 
     Args:
         matches: Of the tuned model, from `best_matches`.
@@ -89,10 +99,9 @@ def novel_latents(
     found, own = out["existence"].to_numpy(float), standard_errors(out, "existence")
     out["p_value"] = drawn.p_values("existence", found, np.zeros(len(out)), own)
     out["q_value"] = false_discovery(out["p_value"].to_numpy(float))
-    is_new = (out["cosine"] <= null["cosine"].quantile(POINTS)) & (
-        out["cofiring"] <= null["cofiring"].quantile(FIRES)
-    )
-    out["novel"] = (is_new & (out["q_value"] <= q)).to_numpy(bool)
+    is_new = (out["existence_high"] < ABSENT) & (out["q_value"] <= q)
+    is_new &= (out["cosine"] < SAME) & (out["carried"] < CARRIED)
+    out["novel"] = is_new.to_numpy(bool)
     return out
 
 

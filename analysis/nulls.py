@@ -4,14 +4,15 @@ Every live latent of a null pair is one draw of what drift, a second dictionary 
 tokens do together. A tuned model is held against a null whose activations moved at least as far.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analysis.coordinates import COORDINATES, Coordinates
-from analysis.tails import rank_p, standard_errors, tail_p, unrolled
+from analysis.tails import rank_p, rolled, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
 __all__ = ["Null"]
@@ -86,21 +87,31 @@ class Null:
         errors = {c: standard_errors(live, c) for c in COORDINATES}
         return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values, errors)
 
-    def reach(self, coordinates: Coordinates) -> float:
+    def reach(self, coordinates: Coordinates) -> dict[str, float]:
         """How far the bulk of this null's latents moved, over how far that of a model's did.
 
-        The least ratio of the three coordinates' medians, on the scale on which latents are
-        judged; 1 for a null that is the model.
+        Ratios of lower quartiles, on the scale on which latents are judged, so that half of the
+        model's latents may have changed; 1 for a null that is the model.
 
         Args:
             coordinates: Of the model.
         """
         other = Null.of("", 0.0, coordinates)
         mine, theirs = (
-            [np.nanmedian(np.abs(unrolled(c, one.values[c]))) for c in COORDINATES]
+            {c: np.nanquantile(np.abs(unrolled(c, one.values[c])), 0.25) for c in COORDINATES}
             for one in (self, other)
         )
-        return float(np.min(np.array(mine) / np.maximum(theirs, 1e-12)))
+        return {c: float(mine[c] / max(theirs[c], 1e-12)) for c in COORDINATES}
+
+    def stretched(self, by: Mapping[str, float]) -> "Null":
+        """The same null, every latent of which moved further.
+
+        Args:
+            by: Factor of each coordinate, on the scale on which latents are judged.
+        """
+        values = {c: rolled(c, by[c] * unrolled(c, each)) for c, each in self.values.items()}
+        errors = {c: by[c] * each for c, each in self.errors.items()}
+        return replace(self, values=values, errors=errors)
 
     def _of_bin(self, coordinate: str, b: int) -> np.ndarray:
         """Latents of a bin with a value, or of all bins where the bin has too few."""

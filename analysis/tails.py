@@ -7,7 +7,7 @@ from jaxtyping import Float
 from analysis.coordinates import COORDINATES
 from sae.errors import ConfigError
 
-__all__ = ["rank_p", "standard_errors", "tail_p", "unrolled"]
+__all__ = ["rank_p", "rolled", "standard_errors", "tail_p", "unrolled"]
 
 
 def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
@@ -33,6 +33,25 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
         case "existence":
             return 1 - values
     raise ConfigError(coordinate, "no such coordinate", f"choose among {', '.join(COORDINATES)}")
+
+
+def rolled(coordinate: str, far: np.ndarray) -> np.ndarray:
+    """The coordinate back from the scale on which latents are judged.
+
+    Args:
+        coordinate: One of direction, gain, gating.
+        far: What `unrolled` gives; what lies beyond its range is taken to its end.
+
+    Example:
+        >>> rolled("gating", unrolled("gating", np.array([0.25, 1.0]))).round(6).tolist()
+        [0.25, 1.0]
+    """
+    match coordinate:
+        case "direction":
+            return np.cos(np.minimum(far, np.pi))
+        case "gating":
+            return np.sin(np.minimum(far, np.pi / 2)) ** 2
+    return far
 
 
 def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, " rows"]:

@@ -61,7 +61,7 @@ def laid_out(
     fates = pd.read_parquet(trace / "fates.parquet").query("tuned == @tuned and origin == 'base'")
     fates = fates.set_index("latent")
     base = load_file(trace / "directions.safetensors")["base"]
-    latent = matched(base, rows)
+    latent = matched(base[: len(fates)], rows)  # later ones were added for the reference alone
     table = truth.iloc[: len(rows)].copy()
     table["latent"] = latent.reindex(table["feature"], fill_value=-1).to_numpy()
     table["called"] = fates["fate"].reindex(table["latent"]).to_numpy()

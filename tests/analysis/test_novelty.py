@@ -1,14 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from analysis.coordinates import measure
 from analysis.existence import presence
-from analysis.intervals import assign_blocks, resample_weights
+from analysis.intervals import Blocks, assign_blocks, resample_weights
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
 from analysis.planted import World, WorldConfig
 from analysis.span import persona_span, random_subspaces
-from analysis.traces import firing
+from analysis.traces import Firing, firing
 from sae.errors import InputError
 
 N_NOVEL = 30
@@ -79,7 +80,7 @@ def _matches(rng, n):
     return pd.DataFrame(
         {
             "latent": np.arange(n),
-            "cofiring": np.clip(quality + 0.05 * rng.normal(size=n), 0, 1),
+            "carried": np.clip(quality + 0.05 * rng.normal(size=n), 0, 1),
             "cosine": np.clip(quality + 0.05 * rng.normal(size=n), 0, 1),
             "existence": there,
             "existence_low": there - 1.96 * error,
@@ -101,7 +102,13 @@ def test_p_values_are_not_small_under_the_null():
     assert np.mean(p <= 0.1) >= 0.08
 
 
-ALL = ("existence", "cofiring", "cosine")
+def _narrow(table):
+    table["existence_low"], table["existence_high"] = (
+        table["existence"] + d for d in (-0.04, 0.04)
+    )
+
+
+ALL = ("existence", "carried", "cosine")
 
 
 @pytest.mark.parametrize("without", ALL)
@@ -110,19 +117,39 @@ def test_what_the_base_holds_or_another_latent_stands_for_is_not_novel(without):
     arm, null = _matches(rng, 300), _matches(rng, 300)
     for name in ALL:
         arm.loc[:20, name] = null[name].median() if name == without else 0.0
-    arm.loc[:20, ["existence_low", "existence_high"]] += (arm.loc[:20, "existence"] - 1).to_numpy()[
-        :, None
-    ]
+    _narrow(arm)
     assert not novel_latents(arm, [null])["novel"].any()
     arm.loc[:20, without] = 0.0
+    _narrow(arm)
     assert novel_latents(arm, [null])["novel"].tolist() == [True] * 21 + [False] * 279
+
+
+def test_what_a_base_latent_accounts_for_beyond_chance():
+    """Of the first latent's firings half are the base's; of the second's as many as by chance."""
+    base = np.array([[1.0]] * 4 + [[0.0]] * 6)
+    tuned = np.array(
+        [[1, 1], [0, 1], [0, 0], [0, 0], [1, 1], [0, 1], [0, 1], [0, 0], [0, 0], [0, 0]]
+    )
+    blocks, rows = Blocks(np.arange(10) % 2, 2), np.eye(2, 3)
+    moments = np.zeros((2, 2, 3), np.float32)
+    both = [
+        Firing(sparse.csr_array(z.astype(np.float32)), rows[: z.shape[1]], moments[:, : z.shape[1]])
+        for z in (base, tuned)
+    ]
+    found = measure(*both, blocks, 1, resample_weights(2, 10))
+    there = pd.DataFrame({"existence": [1.0, 0.5]})
+    matches = best_matches(found, there, min_firings=1)
+    assert matches["carried"].tolist() == pytest.approx([(0.5 - 0.4) / 0.6, 0.0], abs=1e-6)
+    assert matches["cofiring"].tolist() == pytest.approx([2 / 6, 4 / 9], abs=1e-6)
+    assert matches["existence"].tolist() == [1.0, 0.5]
+    assert matches["added"].tolist() == [False, True]
 
 
 def test_a_wide_interval_is_not_enough():
     """Most of a feature missing, by a latent that fires in a few documents alone."""
     rng = np.random.default_rng(3)
     arm, null = _matches(rng, 300), _matches(rng, 300)
-    arm.loc[0, ["existence", "cofiring", "cosine"]] = 0.2, 0.0, 0.0
+    arm.loc[0, ["existence", "carried", "cosine"]] = 0.2, 0.0, 0.0
     arm.loc[0, ["existence_low", "existence_high"]] = 0.15, 0.25
     assert novel_latents(arm, [null])["novel"][0]
     arm.loc[0, ["existence_low", "existence_high"]] = -0.9, 1.3

@@ -46,7 +46,8 @@ def _coordinates(table):
     replicates = {c: np.tile(table[c].to_numpy(float), (10, 1)) for c in names}
     apart = np.eye(n, dtype=np.float32)
     n_fires = table["n_fires_tuned"].to_numpy(int)
-    return Coordinates(table, replicates, apart, apart, n_fires)
+    counts = table["n_fires_base"].to_numpy(int), n_fires
+    return Coordinates(table, replicates, apart, apart, *counts, 10_000)
 
 
 def _halved(found):

@@ -68,7 +68,7 @@ def test_a_trace_without_a_language_model(traced, caches):
     assert code == 0
     fates = pd.read_parquet(out / "fates.parquet")
     inherited = fates.query("origin == 'base'")
-    assert inherited["latent"].tolist() == list(range(8 * SMALL.d_in))
+    assert inherited["latent"].tolist() == list(range(8 * SMALL.d_in + 4))
     assert set(fates["tuned"]) == {"tuned"}
     assert fates["effect"].isna().all()
     assert inherited["direction"].notna().any()
@@ -83,7 +83,7 @@ def test_a_trace_without_a_language_model(traced, caches):
 def test_it_is_done_once(traced, caches, door):
     _, out = traced
     code, said = door(trace_caches, *words(caches, out, held_back=caches["held"]))
-    assert (code, said.count("up to date")) == (0, 6)
+    assert (code, said.count("up to date")) == (0, 7)
 
 
 def test_a_change_of_the_null_keeps_the_base_dictionary(traced, caches, door, tmp_path):
