@@ -15,8 +15,8 @@ __all__ = ["splits", "standing", "steady", "swaps"]
 
 ALIKE = 0.5  # Dice overlap from which a latent can stand for one of another index
 STEADY = 0.7  # cosine of a latent with itself, in another run
-WITHIN = 0.5  # share of a part's firings that are the whole's
-PART, MOST, TOGETHER = 0.15, 0.85, 0.7  # of the whole's firings: each part, the largest, all
+WITHIN = 0.3  # share of a part's firings that are the whole's
+PART, MOST, TOGETHER = 0.15, 0.85, 0.5  # of the whole's firings: each part, the largest, all
 
 
 def swaps(dice: Float[np.ndarray, "n d_sae"]) -> Int[np.ndarray, " d_sae"]:
@@ -97,8 +97,10 @@ def splits(
 ) -> Bool[np.ndarray, " n"]:
     """Base latents whose firings several tuned latents share among themselves.
 
-    A part fires within the whole for at least half of its firings, has at least 15 % of the whole's
-    and at most 85 %, and stands for no other base latent; all parts together have at least 70 %.
+    A part fires within the whole for at least three tenths of its firings, has at least 15 % of the
+    whole's and at most 85 %, and stands for no other base latent; all parts together have at least
+    half. A latent that nothing happened to has some 70 to 80 % of its firings again, so parts of a
+    whole cannot be asked for more.
 
     Args:
         dice: Overlap of base and tuned latents; the first n of both share an index.

@@ -71,7 +71,8 @@ def shared(*parts):
         ([(50, 60), (10, 10)], False),  # the second part is too small
         ([(50, 60), (45, 200)], False),  # and here it is mostly something else
         ([(90, 95), (40, 45)], False),  # the first is still the whole
-        ([(30, 30), (30, 30)], False),  # much of the whole is gone
+        ([(35, 60), (30, 70)], True),  # as of two halves that drifted
+        ([(20, 20), (20, 20)], False),  # much of the whole is gone
     ],
 )
 def test_a_latent_is_split_where_several_share_what_it_did(parts, is_split):
