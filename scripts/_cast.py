@@ -17,6 +17,7 @@ __all__ = ["Cast", "Traced", "cast_of", "continued_models", "read_organism", "te
 __all__ += ["trace_config"]
 
 ROUNDING = 1e-3
+SHARED = 1.2  # times an arm's change: so far a null may have moved that serves another arm too
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ..
     """The models of an organism on which its dictionary must be continued, as NAME=PATH.
 
     The base model, every arm and pole, and checkpoints of the nulls: of each that sets thresholds,
-    for every arm the one that moved least of those that moved as far; of the held-back one, for
-    each of those the one whose change is nearest to the least of them.
+    for every arm the one that moved least of those that moved as far, or one that another arm needs
+    if that moved by no more than a fifth further; of the held-back one, for each of those the one
+    whose change is nearest to the least of them.
     """
     arms = organism["arms"]
     paths = {name: folder / "models" / name for name in ("base", *arms)}
@@ -160,7 +162,7 @@ def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ..
     wanted, least = dict[str, set[str]](), [float("inf")] * len(goals)
     for name in sets:
         ladder = _ladder(arms[name])
-        rungs = [_rung(ladder, goal, as_far=True) for goal in goals]
+        rungs = _rungs(ladder, goals)
         wanted[name] = set(rungs)
         least = [min(each, ladder[rung]) for each, rung in zip(least, rungs, strict=True)]
     if held_back is not None:
@@ -170,6 +172,15 @@ def continued_models(organism: Mapping[str, Any], folder: Path) -> tuple[str, ..
         kept = [each for each in _ladder(arms[name]) if each in wanted[name]]
         words += [f"{name}@{each}={paths[name] / 'checkpoints' / each}" for each in kept]
     return tuple(words)
+
+
+def _rungs(ladder: Mapping[str, float], goals: Sequence[float]) -> list[str]:
+    """For every goal a checkpoint at or beyond it, few in all."""
+    taken = dict[float, str]()
+    for goal in sorted(goals, reverse=True):
+        near = [each for each in taken.values() if goal <= ladder[each] <= SHARED * goal]
+        taken[goal] = near[0] if near else _rung(ladder, goal, as_far=True)
+    return [taken[goal] for goal in goals]
 
 
 def _ladder(null: Mapping[str, Any]) -> dict[str, float]:

@@ -50,6 +50,11 @@ def test_every_null_but_the_second_sets_thresholds():
     assert cast.held_back is not None and cast.held_back.startswith("b=")
 
 
+def test_arms_within_a_fifth_share_a_checkpoint():
+    assert chosen({"x": 0.5, "y": 0.55}, a=[0.52, 0.58], b=[0.6]) == ["a@1", "b@0"]
+    assert chosen({"x": 0.5, "y": 0.59}, a=[0.52, 0.61], b=[0.6]) == ["a@0", "a@1", "b@0"]
+
+
 def test_where_none_moved_as_far_the_nearest():
     assert chosen({"x": 2.0}, a=[0.4, 0.6], b=[0.7, 0.9]) == ["a@1", "b@0"]
 
