@@ -15,7 +15,7 @@ from sae.errors import ConfigError
 
 __all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "unlikeness"]
 
-FURTHER = 1.5  # times the nearest run's reach; a null beyond that would hide what the arm did
+FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
 LEAST = 0.5  # of the reach of a null that may be stretched
 
 
@@ -49,8 +49,8 @@ def pooled(nulls: Sequence[Null]) -> Null:
 def choose(nulls: Sequence[Null], reach: Mapping[str, float], goal: float) -> Null | None:
     """Of every run the checkpoint that moved least of those that moved as far, pooled.
 
-    A run that has none is left out, as is one whose nearest moved over 1.5 times as far as the
-    nearest of all.
+    A run that has none is left out, as is one whose nearest moved over 1.25 times as far as
+    the nearest of all.
 
     Args:
         nulls: Each named RUN or RUN@CHECKPOINT.
@@ -83,16 +83,20 @@ def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
     For activations without neutral text. What changed disturbs the rest too, by features that fire
     beside it, so that latents to which nothing happened move further than drift alone moves them.
     Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
-    size, coordinate by coordinate: an empirical null (Efron 2004).
+    size, coordinate by coordinate: an empirical null (Efron 2004). Of every run the one counts that
+    is nearest in size, by the mean of the coordinates' log ratios; none is made smaller.
     """
     reach = {null.name: null.reach(one.coordinates) for null in nulls}
-    least = {name: min(each.values()) for name, each in reach.items()}
     stretched = [
-        null.stretched({c: max(1.0, 1 / r) for c, r in reach[null.name].items() if r > 0})
+        null.stretched({c: max(1.0, 1 / ratio) for c, ratio in reach[null.name].items()})
         for null in nulls
-        if least[null.name] >= LEAST
+        if min(reach[null.name].values()) >= LEAST
     ]
-    return choose(stretched, least, LEAST)
+    mean = {
+        each.name: float(np.exp(np.mean(np.log([*reach[each.name].values()]))))
+        for each in stretched
+    }
+    return choose(stretched, {name: unlikeness(each, 1.0) for name, each in mean.items()}, 1.0)
 
 
 def unlikeness(change: float, other: float) -> float:

@@ -1,10 +1,17 @@
 """Which nulls a tuned model is held against, and what pooling them gains."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
-from analysis.choosing import choose, pooled
+from analysis.choosing import choose, choose_by_bulk, pooled
+from analysis.coordinates import COORDINATES, Coordinates
+from analysis.intervals import Interval
 from analysis.nulls import Null
+from analysis.subjects import Seen
+from analysis.traces import Firing
+from sae.change import Change
 from sae.errors import ConfigError
 
 
@@ -36,8 +43,9 @@ def test_of_several_runs_one_checkpoint_each():
 
 
 def test_a_run_that_moved_much_further_than_another_is_left_out():
-    assert chosen([null("a", 1.0), null("b", 1.5), null("c", 1.6)], 1.0) == ("a", "b")
-    assert chosen([null("a", 1.0), null("b", 1.5), null("c", 1.6)], 1.55) == ("c",)
+    nulls = [null("a", 1.0), null("b", 1.25), null("c", 1.3)]
+    assert chosen(nulls, 1.0) == ("a", "b")
+    assert chosen(nulls, 1.28) == ("c",)
 
 
 def test_a_pool_has_the_draws_of_all_and_moved_as_the_least():
@@ -56,3 +64,58 @@ def test_nulls_of_other_tokens_are_not_pooled():
         pooled([null("a", edges=[0.1]), null("b", edges=[0.2])])
     with pytest.raises(ConfigError, match="no nulls"):
         pooled([])
+
+
+def moved(size, n=200, seed=0, n_changed=0):
+    """Coordinates of latents that all moved by angles, gains and distances of one size."""
+    rng = np.random.default_rng(seed)
+    angle, gain, firing = size * np.abs(rng.normal(size=(3, n)))
+    gain[:n_changed] += 1.0
+    table = pd.DataFrame({"n_fires_base": 500, "n_fires_tuned": 500, "fire_rate": 0.05}, range(n))
+    table["direction"], table["gain"] = np.cos(0.2 * angle), 0.1 * gain
+    table["gating"], table["steady"] = np.sin(0.2 * firing) ** 2, True
+    for c in COORDINATES:
+        table[f"{c}_low"], table[f"{c}_high"] = table[c], table[c]
+    alike, counts = np.eye(n, dtype=np.float32), np.full(n, 500)
+    return Coordinates(table, {}, alike, alike, counts, counts, 10_000)
+
+
+def of(name, size, **more):
+    return Null.of(name, 0.0, moved(size, **more))
+
+
+def tuned(size, **more):
+    firing, none = Firing(sparse.csr_array((1, 1)), np.ones((1, 1))), pd.DataFrame()
+    change, fidelity = Change(0.0, 1.0, 0.0), Interval(0.0, 0.0, 0.0)
+    found = moved(size, **more)
+    return Seen("tuned", change, np.ones((1, 1)), firing, fidelity, found, none, none)
+
+
+def test_reach_is_how_far_the_bulk_moved_whatever_changed():
+    found = of("a", 1.0).reach(moved(2.0))
+    assert list(found.values()) == pytest.approx([0.5] * 3)
+    spared = of("a", 1.0).reach(moved(1.0, n_changed=40))
+    assert 0.7 < spared["gain"] <= 1.0 and spared["direction"] == pytest.approx(1.0)
+
+
+def test_stretching_moves_every_draw_on_the_scale_of_judgement():
+    twice = of("a", 1.0).stretched(dict.fromkeys(COORDINATES, 2.0))
+    for c, draws in of("a", 2.0).values.items():
+        assert twice.values[c] == pytest.approx(draws, abs=1e-9)
+
+
+def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
+    found = choose_by_bulk([of("a", 1.0)], tuned(1.8))
+    assert found is not None
+    for c, draws in of("a", 1.8).values.items():
+        assert found.values[c] == pytest.approx(draws, abs=1e-9)
+    assert choose_by_bulk([of("a", 1.0)], tuned(2.1)) is None
+    wide = choose_by_bulk([of("a", 3.0)], tuned(1.8))  # one that moved further stays as it is
+    assert wide is not None and wide.values["gain"].tolist() == of("a", 3.0).values["gain"].tolist()
+
+
+def test_among_nulls_of_caches_the_nearest_are_pooled():
+    found = choose_by_bulk([of("half", 0.5), of("one", 0.9), of("two", 2.0)], tuned(1.0))
+    assert found is not None and found.names == ("one",)
+    found = choose_by_bulk([of("half", 0.4), of("one", 0.9), of("more", 1.2)], tuned(1.0))
+    assert found is not None and found.names == ("one", "more")
