@@ -118,4 +118,4 @@ def test_among_nulls_of_caches_the_nearest_are_pooled():
     found = choose_by_bulk([of("half", 0.5), of("one", 0.9), of("two", 2.0)], tuned(1.0))
     assert found is not None and found.names == ("one",)
     found = choose_by_bulk([of("half", 0.4), of("one", 0.9), of("more", 1.2)], tuned(1.0))
-    assert found is not None and found.names == ("one", "more")
+    assert found is not None and found.names == ("more", "one")
