@@ -1,6 +1,6 @@
 """The whole way once: grow an organism, fit, continue, trace, and write the report.
 
-    make demo            eleven minutes on two cores, under four GiB
+    make demo            twelve to eighteen minutes on two cores, under four GiB
     make demo DEMO=quick   three to four minutes, two arms, and no verdict; in runs/quick
 
 The same as grow_organism, fit_dictionary, continue_dictionary and trace_personas one after the
