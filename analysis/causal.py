@@ -104,7 +104,9 @@ def pushed(
     return out
 
 
-def _moved(ends: Tensor, extra: Tensor | None, x: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
+def _moved(
+    ends: Int[Tensor, " b"], extra: Float[Tensor, "b d"] | None, x: Float[Tensor, "b p d"]
+) -> Float[Tensor, "b p d"]:
     if extra is None:
         return x
     y = x.clone()
