@@ -1,5 +1,7 @@
 """From the flags of `trace_caches` to the dictionaries it needs, all on the same tokens."""
 
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -14,21 +16,24 @@ from torch import Tensor
 import sae
 from analysis.cached import HELD_OUT, CachesConfig, open_caches
 from analysis.subjects import Subject
+from sae.dictionary.config import BatchTopKConfig, TopKConfig, config_to_dict
 from sae.dictionary.initialise import initialise_
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import CacheSource, usual_tokens
 from sae.stream.cache import ActivationCache
-from scripts._fit import Job, fit_into
+from scripts._fit import Job, fit_into, sample_of
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
 from scripts._stage import fingerprint, prepared_stage
 from scripts._text import named_models
+from training.choosing_k import Trial, best, trials
 from training.continuation import continued
 from training.evaluate import Evaluation, evaluate_vectors
 
 __all__ = ["Caches", "Config"]
 
 SAMPLE_TOKENS = 65536  # in which added latents look for what is missed; a rare feature is in few
+TRIAL_TOKENS, JUDGED_TOKENS = 200_000, 16384  # a short fit for every k tried, and its judgement
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,10 @@ class Config:
     recipe: str = "cache"
     """Dictionary and run to start from: cache, organism, stories260k or default."""
     sae: SaeChanges = field(default_factory=SaeChanges)
-    """What differs from the recipe's dictionary."""
+    """What differs from the recipe's dictionary; with a sparsity none is tried."""
+    ks: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+    """Latents that fire a token: each is tried in a short fit to the base, in this order, and the
+    one of the shortest description is taken. One alone is taken as it is."""
     train: TrainChanges = field(default_factory=TrainChanges)
     """What differs from the recipe's run."""
     again: TrainChanges = field(default_factory=lambda: TrainChanges(n_tokens=1_200_000))
@@ -91,6 +99,8 @@ class Caches:
         self.shape, self.train = run_of(
             config.recipe, self.caches["base"].d_in, config.sae, config.train
         )
+        if config.sae.sparsity is None and len(config.ks) == 1:
+            self._take(config.ks[0])
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -113,6 +123,41 @@ class Caches:
     def _source(self, cache: ActivationCache) -> CacheSource:
         mask = self._of(HELD_OUT, is_in=False)
         return CacheSource(cache, partial(_these, mask))
+
+    def _take(self, k: int) -> None:
+        sparsity = self.shape.sparsity
+        if not isinstance(sparsity, TopKConfig | BatchTopKConfig):
+            do = "give its own numbers with --sae.sparsity"
+            raise ConfigError(f"ks={list(self.config.ks)}", f"sparsity {sparsity.kind}", do)
+        self.shape = replace(self.shape, sparsity=replace(sparsity, k=k))
+
+    def _try(self) -> dict[str, Any]:
+        """A table of every k tried, as it is filled."""
+        base, rows = self.caches["base"], list[Trial]()
+        splits = [each for each in HELD_OUT if (base.tokens["split"] == each).any()][:1]
+        held_out = CacheSource(base, partial(_these, self._of(splits, is_in=True)))
+        sample = sample_of(held_out, self.train.seed, JUDGED_TOKENS)
+        run = replace(self.train, n_tokens=min(TRIAL_TOKENS, self.train.n_tokens))
+        for each in trials(self._source(base), sample, self.shape, run, self.config.ks):
+            rows.append(each)
+            numbers = f"l0 {each.l0:.1f}, fvu {each.fvu:.3f}, {each.nats:.1f} nats a token"
+            print(f"forelimb: k {each.k}: {numbers}", file=sys.stderr)
+        table = json.dumps({"k": best(rows), "trials": [asdict(each) for each in rows]}, indent=2)
+        draft = self.config.out / "k" / ".trials.json"
+        draft.write_text(table + "\n", encoding="utf-8")
+        draft.replace(draft.with_name("trials.json"))
+        return {"k": best(rows)}
+
+    def _choose(self) -> None:
+        """Takes the k of the shortest description, unless one was asked for."""
+        config = self.config
+        if config.sae.sparsity is not None or len(config.ks) == 1:
+            return
+        folder, flags = config.out / "k", asdict(config)
+        what = {each: flags[each] for each in ("recipe", "sae", "train", "ks")}
+        inputs = {"cache": fingerprint(config.base)}
+        prepared_stage(folder, inputs, what, lambda: self._try)
+        self._take(int(json.loads((folder / "trials.json").read_text(encoding="utf-8"))["k"]))
 
     def _judge(self, cache: ActivationCache, dictionary: Sae) -> Evaluation:
         return evaluate_vectors(dictionary, _batches(cache, self._of(("confirm",), is_in=True)))
@@ -151,6 +196,7 @@ class Caches:
         flags = asdict(self.config)
         inputs = {"cache": fingerprint(self.paths[name])}
         what = {each: flags[each] for each in ("recipe", "sae", "train")}
+        what["sparsity"] = config_to_dict(self.shape.sparsity)
         if start is not None:
             inputs |= {"dictionary": fingerprint(start), "base": fingerprint(self.config.base)}
             what |= {each: flags[each] for each in ("again", "n_added")}
@@ -163,12 +209,13 @@ class Caches:
         )
 
     def fit(self) -> None:
-        """Fits a dictionary on the base, continues it there, and that one on every cache.
+        """Chooses k, fits a dictionary on the base, continues it there, and that on every cache.
 
         Added latents find what the first fit missed of the base; in a tuned model they would find
         it too, and it would look new. What stands there is kept.
         """
         out = self.config.out
+        self._choose()
         self._fitted("base", out / "first")
         self._fitted("base", out / "dictionary", out / "first")
         for name in self.caches:

@@ -33,7 +33,16 @@ from training.mirrors import TellTracker, WandbMode
 from training.state import TrainState
 from training.track import Trackers, open_trackers
 
-__all__ = ["MARKS", "Job", "RunConfig", "TrackConfig", "fit_into", "judge", "metrics"]
+__all__ = [
+    "MARKS",
+    "Job",
+    "RunConfig",
+    "TrackConfig",
+    "fit_into",
+    "judge",
+    "metrics",
+    "sample_of",
+]
 
 MARKS = ("dictionary.safetensors", "state", "metrics.jsonl")
 """Files of which the folder of a dictionary, finished or not, has at least one."""
@@ -170,7 +179,7 @@ def _is_due(record: StepRecord, job: Job) -> bool:
 def _first(job: Job, state: TrainState | None) -> Sae:
     """The dictionary as the run finds it; nothing is written before its sample was seen."""
     if state is None:
-        dictionary = job.begin(_sample(job.source, job.train.seed, job.sample_tokens))
+        dictionary = job.begin(sample_of(job.source, job.train.seed, job.sample_tokens))
         _clear(job)
         return dictionary.to(job.device)
     dictionary = Sae(job.sae)
@@ -282,7 +291,7 @@ class _Stoppable:
         return self._source.chunk(number)
 
 
-def _sample(source: Source, seed: int, n_tokens: int) -> Tensor:
+def sample_of(source: Source, seed: int, n_tokens: int) -> Tensor:
     """About `n_tokens` vectors from chunks drawn by seed, to begin a dictionary with."""
     chunks: list[Tensor] = []
     for number in np.random.default_rng(seed).permutation(source.n_chunks).tolist():

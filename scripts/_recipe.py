@@ -43,8 +43,8 @@ class TrainChanges:
     """Share of the run, the last, over which the rate falls."""
     aux_weight: float | None = None
     """Weight of the auxiliary loss of dead latents, 0 for off."""
-    k_aux: int | None = None
-    """Dead latents that try at the error of one token."""
+    relative_error: bool | None = None
+    """Whether a token's error counts relative to its size."""
     dead_after_tokens: int | None = None
     """A latent is dead when it has not fired in this many tokens."""
     grad_clip: float | None = None

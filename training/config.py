@@ -8,6 +8,7 @@ from sae.errors import ConfigError
 __all__ = ["TrainConfig"]
 
 ENCODER_DTYPES = ("float32", "bfloat16")
+RETIRED = (("k_aux", None),)  # options of earlier files, with the value that is the rule now
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class TrainConfig:
     aux_weight: float = 1 / 32
     """Weight of the auxiliary loss of dead latents (Gao et al. 2024, arXiv:2406.04093); 0: off."""
 
-    k_aux: int | None = None
-    """Dead latents that try at the error of one token; None: half of d_in, as in Gao et al."""
+    relative_error: bool = False
+    """Whether a token's error counts relative to its size (`sae.dictionary.losses.relative`), so
+    that a few long vectors do not drown the rest."""
 
     dead_after_tokens: int = 1_000_000
     """A latent is dead when it has not fired in this many tokens, at least 1."""
@@ -75,7 +77,6 @@ class TrainConfig:
             _require(0 <= beta < 1, "betas", self.betas, "choose both in [0, 1)")
         _require(self.lr is None or self.lr > 0, "lr", self.lr, "choose a positive rate or None")
         _require(self.aux_weight >= 0, "aux_weight", self.aux_weight, "choose 0 or more")
-        _require(self.k_aux is None or self.k_aux >= 1, "k_aux", self.k_aux, "choose 1 or more")
         _require(self.grad_clip > 0, "grad_clip", self.grad_clip, "choose a positive norm")
 
     @property
@@ -101,6 +102,7 @@ class TrainConfig:
             ConfigError: A key is unknown, or a value out of range.
         """
         known = [f.name for f in fields(cls)]
+        values = {key: value for key, value in values.items() if (key, value) not in RETIRED}
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(
                 f"training option {unknown[0]!r}", "no such option", f"choose from {known}"

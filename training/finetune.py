@@ -153,8 +153,8 @@ def finetune(
         model: The model it was fitted on; left alone.
         text: Documents to tune on.
         hook: Where it was fitted.
-        config: The run. Of its fields `aux_weight`, `k_aux`, `dead_after_tokens` and
-            `encoder_dtype` play no part.
+        config: The run. Of its fields `aux_weight`, `relative_error`, `dead_after_tokens`
+            and `encoder_dtype` play no part.
 
     Returns:
         An iterator that takes one step for each record it is asked for; at its end `sae` is in

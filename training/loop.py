@@ -168,9 +168,9 @@ class _Run:
             x,
             dead,
             config.aux_weight,
-            config.k_aux,
             self.encoder_dtype,
-            progress=min(1.0, clock / config.n_tokens),
+            min(1.0, clock / config.n_tokens),
+            config.relative_error,
         )
         self.backward(loss)
         rate = self.peak_rate * rate_factor(clock, config)

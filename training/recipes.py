@@ -39,14 +39,20 @@ def cache(d_in: int, seed: int = 0) -> Recipe:
     """A dictionary for an activation cache of some hundred thousand tokens: 8 latents a dimension.
 
     Rounds through so few tokens are cheap, and rare features need them: a feature that fires on one
-    token in a thousand is met 100 times in a round of 100,000.
+    token in a thousand is met 100 times in a round of 100,000. Errors count relative to a token's
+    size, since nothing is known of the activations and some have long tails.
 
     Args:
         d_in: Width of the activations.
         seed: Of the run.
     """
     run = TrainConfig(
-        n_tokens=1_500_000, batch_tokens=512, lr=2e-3, dead_after_tokens=100_000, seed=seed
+        n_tokens=1_500_000,
+        batch_tokens=512,
+        lr=2e-3,
+        dead_after_tokens=100_000,
+        relative_error=True,
+        seed=seed,
     )
     return SaeConfig(d_in=d_in, d_sae=8 * d_in, sparsity=_batch_topk(8, run)), run
 

@@ -26,7 +26,7 @@ from sae.dictionary.penalties import l1, penalties
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 
-__all__ = ["Loss", "Pass", "auxiliary", "dictionary_loss", "l1", "reconstruction"]
+__all__ = ["Loss", "Pass", "auxiliary", "dictionary_loss", "l1", "reconstruction", "relative"]
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,46 @@ class Loss:
         return replace(self, weights={**self.weights, name: weight})
 
 
+@torch.no_grad()
+def relative(x: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"]:
+    """Weights by which a token's error counts relative to its size.
+
+    A token counts in inverse proportion to its squared distance from the mean token plus the median
+    such distance: a long vector cannot drown the rest, and a short one counts no more than twice
+    what one of median size does.
+
+    Args:
+        x: Residual vectors; every row counts.
+
+    Returns:
+        A weight a token, 1 on average.
+
+    Source:
+        Gao et al. 2024, arXiv:2406.04093, who scale every token to norm 1. Differs from it: tokens
+        keep their size, so latents keep their unit.
+
+    Example:
+        >>> relative(torch.tensor([[4.0], [4.0], [4.0], [0.0]])).tolist()
+        [1.25, 1.25, 1.25, 0.25]
+    """
+    size = (x - x.mean(0)).square().sum(1)
+    # Where most tokens are the mean token, the median says nothing of size.
+    least = 1e-6 * size.mean() + torch.finfo(size.dtype).tiny
+    weight = 1 / (size + size.median()).clamp_min(least)
+    return weight / weight.mean()
+
+
 def reconstruction(
-    x: Float[Tensor, "n d_in"], nested: Sequence[Float[Tensor, "n d_in"]]
+    x: Float[Tensor, "n d_in"],
+    nested: Sequence[Float[Tensor, "n d_in"]],
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over tokens of the squared error over d_in, averaged over nested reconstructions.
 
     Args:
         x: Residual vectors; every row counts.
         nested: Reconstructions of `x` from each prefix of the latents, the whole included.
+        weight: How much each token counts, 1 on average; None: all alike.
 
     Returns:
         At least 0, in the square of the unit of `x`.
@@ -91,7 +123,10 @@ def reconstruction(
         >>> reconstruction(torch.tensor([[1.0, 0.0]]), [torch.tensor([[0.0, 0.0]])]).item()
         0.5
     """
-    return torch.stack([mse_loss(x_hat, x) for x_hat in nested]).mean()
+    if weight is None:
+        return torch.stack([mse_loss(x_hat, x) for x_hat in nested]).mean()
+    root = weight.sqrt()[:, None]
+    return torch.stack([mse_loss(root * x_hat, root * x) for x_hat in nested]).mean()
 
 
 def auxiliary(
@@ -101,6 +136,7 @@ def auxiliary(
     dead: Bool[Tensor, " d_sae"],
     k_aux: int,
     rows: tuple[Float[Tensor, "n_dead d_in"], Float[Tensor, "n_dead d_in"]] | None = None,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
     """Squared error, over d_in, of the dead latents' attempt at what the dictionary missed.
 
@@ -114,6 +150,7 @@ def auxiliary(
         dead: True where a latent has not fired for long.
         k_aux: Latents used a token, at least 1.
         rows: Encoder and decoder rows of the dead latents, where the caller has them apart.
+        weight: How much each token counts, 1 on average; None: all alike.
 
     Returns:
         At least 0, dimensionless.
@@ -138,7 +175,8 @@ def auxiliary(
     tried = torch.addmm(bias, centred, readers.T).relu()
     kept = tried.topk(min(k_aux, len(few)), dim=-1, sorted=False)
     z = torch.zeros_like(tried).scatter(-1, kept.indices, kept.values)
-    return (error.detach() - z @ writers).square().mean()
+    missed = (error.detach() - z @ writers).square()
+    return missed.mean() if weight is None else weight @ missed.mean(1) / len(missed)
 
 
 class Pass(NamedTuple):
@@ -192,9 +230,9 @@ def dictionary_loss(
     x: Float[Tensor, "n d_in"],
     dead: Bool[Tensor, " d_sae"] | None = None,
     aux_weight: float = 1 / 32,
-    k_aux: int | None = None,
     encoder_dtype: torch.dtype | None = None,
     progress: float = 1.0,
+    relative_error: bool = False,
 ) -> tuple[Loss, Pass]:
     """The loss of a dictionary on one batch, and what its pass gave.
 
@@ -202,7 +240,8 @@ def dictionary_loss(
     (`penalties.penalties`). `auxiliary` is one where some latents are dead and `aux_weight` is
     above 0, except for Relu and Gated, whose dead latents have no positive pre-activation to learn
     from, and for JumpRelu with a tanh penalty, whose `pre_act` does its work; it is a mean over 512
-    tokens of the batch, evenly spaced, which estimates that over all.
+    tokens of the batch, evenly spaced, which estimates that over all, and each uses up to d_in / 2
+    dead latents, as in Gao et al. 2024.
 
     Kinds that do not count fires are passed as entries where few of them matter, else densely; the
     loss and its gradients are the same.
@@ -212,10 +251,10 @@ def dictionary_loss(
         x: Residual vectors of real tokens; unit: activation.
         dead: True where a latent has not fired for long; None means none is.
         aux_weight: Weight of `auxiliary`, at least 0; 1/32 as in Gao et al. 2024.
-        k_aux: Dead latents used a token; half of d_in where None.
         encoder_dtype: Of the encoder's product (see `Sae.encode_sparse`); makes no difference to a
             batch that is passed densely.
         progress: Share of the run behind, in [0, 1]; penalties and selections change with it.
+        relative_error: Whether `relative` weighs tokens in these two terms.
 
     Returns:
         The loss, and the pass it came from.
@@ -241,13 +280,14 @@ def dictionary_loss(
         z = sae.sparsity(pre, sae.training)
         fired = Latents.of(z.detach())
     nested = kernels.nested(z, W_dec, sae.b_dec, config.prefixes)
-    found = {"reconstruction": (reconstruction(scaled, nested), 1.0)}
+    weight = relative(scaled) if relative_error else None
+    found = {"reconstruction": (reconstruction(scaled, nested, weight), 1.0)}
     found |= penalties(sae, x, pre, z, progress)
     if silent is not None:
-        used = max(1, config.d_in // 2) if k_aux is None else k_aux
-        every = max(1, len(x) // AUX_TOKENS)
+        used, every = max(1, config.d_in // 2), max(1, len(x) // AUX_TOKENS)
         error = scaled[::every] - nested[-1][::every]
-        missed = auxiliary(sae, x[::every], error, silent, used, rows)
+        few = None if weight is None else weight[::every]
+        missed = auxiliary(sae, x[::every], error, silent, used, rows, few)
         found["auxiliary"] = (missed, aux_weight)
     terms = {name: term for name, (term, _) in found.items()}
     weights = {name: weight for name, (_, weight) in found.items()}

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+import sae
 from analysis.planted import Pairs, PairsConfig
 from sae.stream.cache import ActivationCache, save_cache
 from scripts import trace_caches
@@ -23,7 +24,7 @@ SMALL = PairsConfig(
     n_changed=2,
     n_novel=1,
 )
-FLAGS = ("--train.n_tokens", "40000", "--again.n_tokens", "20000", "--n_added", "4")
+FLAGS = ("--train.n_tokens", "40000", "--again.n_tokens", "20000", "--n_added", "4", "--ks", "[8]")
 SAID = {"model": "planted", "hook": "blocks.0.hook_resid_post"}
 
 
@@ -93,6 +94,33 @@ def test_a_change_of_the_null_keeps_the_base_dictionary(traced, caches, door, tm
     code, _ = door(trace_caches, *words(caches, out))
     assert code == 0
     assert (out / "dictionary" / "dictionary.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_k_is_chosen_where_several_are_given(caches, door, tmp_path):
+    given = ["--base", caches["base"], "--tuned", caches["tuned"], "--out", tmp_path / "o", *FLAGS]
+    given[given.index("[8]")] = "[1,2,4,8,16]"
+    code, said = door(trace_caches, *given)
+    assert code == 0
+    table = json.loads((tmp_path / "o" / "k" / "trials.json").read_text())
+    shortest = min(table["trials"], key=lambda each: each["nats"])
+    assert table["k"] == shortest["k"]
+    assert f"k {table['k']}: l0" in said
+    for name in ("first", "dictionary", "continued/tuned"):
+        dictionary, _ = sae.read(tmp_path / "o" / name)
+        assert dictionary.config.sparsity.k == table["k"]
+    stamp = (tmp_path / "o" / "k" / "trials.json").stat().st_mtime_ns
+    code, said = door(trace_caches, *given)
+    assert (code, said.count("up to date")) == (0, 6)
+    assert (tmp_path / "o" / "k" / "trials.json").stat().st_mtime_ns == stamp
+
+
+def test_a_sparsity_without_a_k_has_none_to_choose(caches, door, tmp_path):
+    given = ["--base", caches["base"], "--tuned", caches["tuned"], "--out", tmp_path / "o", *FLAGS]
+    given += ["--sae.sparsity.kind", "relu", "--sae.sparsity.l1", "0.1"]
+    assert door(trace_caches, *given)[0] == 0
+    assert not (tmp_path / "o" / "k").exists()
+    dictionary, _ = sae.read(tmp_path / "o" / "dictionary")
+    assert dictionary.config.sparsity.kind == "relu"
 
 
 def test_without_a_null_nothing_is_called(caches, door, tmp_path):

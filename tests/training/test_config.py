@@ -16,7 +16,6 @@ from training.schedules import rate_factor
         ("betas", (0.9, 1.0)),
         ("lr", 0.0),
         ("aux_weight", -1.0),
-        ("k_aux", 0),
         ("grad_clip", 0.0),
         ("encoder_dtype", "float16"),
     ],
@@ -34,6 +33,12 @@ def test_round_trip_through_json_values():
 def test_an_unknown_key_is_named_with_those_there_are():
     with pytest.raises(ConfigError, match="training option 'steps'.*'n_tokens'"):
         TrainConfig.from_dict({"n_tokens": 10, "steps": 3})
+
+
+def test_an_option_of_earlier_files_is_read_where_it_says_what_is_the_rule_now():
+    assert TrainConfig.from_dict({"n_tokens": 10, "k_aux": None}) == TrainConfig(n_tokens=10)
+    with pytest.raises(ConfigError, match="training option 'k_aux'"):
+        TrainConfig.from_dict({"n_tokens": 10, "k_aux": 16})
 
 
 def test_differences_hold_both_values():

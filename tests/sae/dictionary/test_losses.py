@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sae.dictionary import ReluConfig, Sae, SaeConfig, TopKConfig, dictionary_loss, initialise_
-from sae.dictionary.losses import Loss, auxiliary, l1, reconstruction
+from sae.dictionary.losses import Loss, auxiliary, l1, reconstruction, relative
 from sae.errors import ConfigError
 
 X = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
@@ -26,6 +26,41 @@ def test_reconstruction_by_hand():
     # squared errors 1 and 9 over d_in = 2, mean over two tokens: 2.5; perfect: 0
     assert reconstruction(X, [torch.zeros(2, 2)]).item() == 2.5
     assert reconstruction(X, [torch.zeros(2, 2), X]).item() == 1.25
+
+
+def test_a_relative_error_by_hand():
+    # squared distances from the mean 3: 9, 1, 0, 1, 9, their median 1; so 1 / (10, 2, 1, 2, 10)
+    x = torch.tensor([[0.0], [2.0], [3.0], [4.0], [6.0]])
+    weight = relative(x)
+    torch.testing.assert_close(weight, torch.tensor([1.0, 5.0, 10.0, 5.0, 1.0]) / 4.4)
+    missed = (weight * x.squeeze(1).square()).mean()
+    torch.testing.assert_close(reconstruction(x, [torch.zeros_like(x)], weight), missed)
+    assert relative(torch.ones(3, 2)).tolist() == [1.0, 1.0, 1.0]
+    assert relative(torch.tensor([[0.0]] * 9 + [[1e3]])).isfinite().all()
+
+
+def test_a_relative_error_weighs_the_attempt_of_the_dead_too():
+    sae = Sae(SaeConfig(4, 8, TopKConfig(k=2)))
+    dead, x = torch.arange(8) < 3, torch.randn(2048, 4)
+    loss, output = dictionary_loss(sae, x, dead, relative_error=True)
+    weight, error = relative(x), x - output.x_hat
+    assert loss.terms["reconstruction"] == reconstruction(x, [output.x_hat], weight)
+    missed = auxiliary(sae, x[::4], error[::4], dead, 2, weight=weight[::4])
+    assert loss.terms["auxiliary"] == missed
+    alike = torch.ones(len(x))[::4]
+    torch.testing.assert_close(
+        auxiliary(sae, x[::4], error[::4], dead, 2, weight=alike),
+        auxiliary(sae, x[::4], error[::4], dead, 2),
+    )
+
+
+def test_a_long_vector_does_not_drown_the_rest():
+    x = torch.randn(512, 4, generator=torch.Generator().manual_seed(0))
+    x[0] *= 1000
+    error = x.square().sum(1)
+    assert error[0] / error.sum() > 0.99
+    weighed = relative(x) * error
+    assert weighed[0] / weighed.sum() < 0.02
 
 
 def test_l1_weighs_by_decoder_norm():
