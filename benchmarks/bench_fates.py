@@ -4,9 +4,11 @@
 
 A world (`analysis.planted.Pairs`) is written as activation caches: base, a tuned model with planted
 changes, a model that only drifted as far, nulls of half, equal and double drift, and one held back.
-`scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Seeds from
-1000 on are for this table: rules and settings were made on others. Each seed takes some minutes of
-one core. The row is appended to benchmarks/results.jsonl.
+`scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Then the
+model that only drifted is judged again by each null alone, and the field's own rules are asked of
+the same caches (`--rules`, of how many worlds). Seeds from 1000 on are for this table: rules and
+settings were made on others. Each seed takes some ten minutes of one core. The row is appended to
+benchmarks/results.jsonl.
 """
 
 import argparse
@@ -21,16 +23,35 @@ from typing import Any
 
 import pandas as pd
 import torch
+from scipy import stats
 
+import sae
+from analysis.cached import CachesConfig, study_caches
 from analysis.planted import Pairs, PairsConfig, Planted
-from benchmarks.fates.score import CALLED, STILL, laid_out, novel_counts, of_fates, spread
+from analysis.subjects import Subject
+from analysis.trace_folder import write_trace
+from benchmarks.fates.rules import judged_by_rules
+from benchmarks.fates.score import (
+    CALLED,
+    STILL,
+    calibration,
+    laid_out,
+    novel_counts,
+    of_fates,
+    of_firings,
+    power,
+    spread,
+)
 from benchmarks.results import RESULTS, ROOT, append
+from sae.dictionary import BatchTopKConfig, TopKConfig
 from sae.stream.cache import save_cache
 
 FIRST_SEED = 1000
 """Rules and settings were chosen on smaller seeds."""
 NULLS = {"null_half": 0.5, "null_one": 1.0, "null_double": 2.0}
 SHARD = 65536
+LENGTH = 250  # tokens of a document
+LEVEL = 0.05
 
 
 def parsed() -> argparse.Namespace:
@@ -43,6 +64,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time")
+    parser.add_argument("--rules", type=int, default=2, help="worlds judged by the field's rules")
     parser.add_argument("--keep", type=Path, help="folder for caches and traces, kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the row goes")
     parser.add_argument("flags", nargs="*", help="for trace_caches, after --")
@@ -59,7 +81,8 @@ def written(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Pla
     for name, model in models.items():
         shards = torch.from_numpy(model.x).split(SHARD)
         said = {"model": f"planted/{name}", "hook": "blocks.0.hook_resid_post"}
-        save_cache(folder / "caches" / name, shards, world.tokens, said)
+        if not (folder / "caches" / name / "manifest.json").exists():
+            save_cache(folder / "caches" / name, shards, world.tokens, said)
     return models
 
 
@@ -77,7 +100,41 @@ def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]
     if done.returncode:
         raise SystemExit(f"bench_fates: seed {seed} failed:\n{done.stderr[-2000:]}")
     print(f"seed {seed} is traced", file=sys.stderr)
-    return counted(folder / "trace", models)
+    found = counted(folder / "trace", models)
+    found["table"]["n_fires"] = found["table"]["rate"] * flags.n_documents * LENGTH / 2
+    found["alone"] = {null: alone(folder, models, null) for null in NULLS}
+    if seed - flags.first_seed < flags.rules:
+        k = sae.read(folder / "trace" / "dictionary")[0].config.sparsity
+        assert isinstance(k, BatchTopKConfig | TopKConfig)
+        found["rules"] = judged_by_rules(caches, folder / "trace", models, k.k)
+    return found
+
+
+def alone(folder: Path, models: Mapping[str, Planted], null: str) -> dict[str, int]:
+    """What is said of the model that only drifted, by one null alone."""
+    caches, trace = folder / "caches", folder / "trace"
+    still, one, held = (Subject(name, str(caches / name)) for name in ("still", null, "held"))
+    asked = CachesConfig(
+        caches / "base", trace / "dictionary", trace / "continued", (still,), (one,), (held,)
+    )
+    out = folder / "alone" / null
+    out.mkdir(parents=True, exist_ok=True)
+    write_trace(study_caches(asked, _quiet), out, {}, _quiet, dict)
+    return still_counts(laid_out(out, "still", models["still"].truth, models["base"].rows))
+
+
+def still_counts(table: pd.DataFrame) -> dict[str, int]:
+    """Features judged of a model that only drifted, p-values up to 5 %, and changes called."""
+    judged = table.loc[table["p_value"].notna()]
+    return {
+        "n_still": len(judged),
+        "false_positives": int((judged["p_value"] <= LEVEL).sum()),
+        "false_changes": int((~judged["called"].isin(STILL)).sum()),
+    }
+
+
+def _quiet(*_: object) -> None:
+    """Says nothing."""
 
 
 def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
@@ -86,7 +143,6 @@ def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
     table = laid_out(trace, "tuned", tuned.truth, base)
     still = laid_out(trace, "still", models["still"].truth, base)
     found = table.loc[table["latent"] >= 0]
-    alone = still.loc[still["p_value"].notna()]
     changed = found.loc[~found["called"].isin(STILL)]
     kept = found.loc[found["fate"] == "preserved"]
     return {
@@ -95,9 +151,7 @@ def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
         "recovered_rare": float((table.loc[table["is_rare"], "latent"] >= 0).mean()),
         "detectable": of_fates(found.loc[found["detectable"]]),
         "all": of_fates(table),
-        "n_still": len(alone),
-        "false_positives": int((alone["p_value"] <= 0.05).sum()),
-        "false_changes": int((~alone["called"].isin(STILL)).sum()),
+        **still_counts(still),
         "n_changed": len(changed),
         "false_discoveries": int((changed["fate"] == "preserved").sum()),
         "preserved": float((kept["called"] == "preserved").mean()),
@@ -119,7 +173,9 @@ def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
     """Tables on standard output, and a row in the results."""
     table = pd.concat([one.pop("table") for one in each], ignore_index=True)
     table = table.assign(called=table["called"].fillna("not found"))
+    by_size, by_firings = power(table), of_firings(table)
     print(pd.crosstab(table["fate"], table["called"]).to_string(), "\n")
+    print(by_size.to_string(index=False), "\n\n", by_firings.to_string(), "\n")
     facts: dict[str, Any] = {"seeds": flags.seeds, "first_seed": flags.first_seed}
     for name in ("recovered", "recovered_rare", "preserved"):
         facts[name] = spread([one[name] for one in each])
@@ -128,11 +184,30 @@ def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
         facts[part]["macro"] = spread([one[part]["macro"]["f1"] for one in each])
     for name in ("false_positives", "n_still", "false_changes", "n_changed", "false_discoveries"):
         facts[name] = int(sum(one[name] for one in each))
-    facts["novel"] = {key: int(sum(one["novel"][key] for one in each)) for key in each[0]["novel"]}
+    facts["by_chance"] = chance(facts["n_still"])
+    facts["alone"] = {name: total([one["alone"][name] for one in each]) for name in NULLS}
+    facts["novel"] = total([one["novel"] for one in each])
+    facts["calibration"] = calibration(table)
     for name, value in facts.items():
         print(f"{name:20s}{value}")
+    rules = [one["rules"] for one in each if "rules" in one]
+    for name in rules[0] if rules else ():
+        print(f"{name:24s}{[one[name] for one in rules]}")
+    facts["power"] = by_size.to_dict("records")
+    firings = by_firings.reset_index(names="fires").astype({"fires": str})
+    facts |= {"by_firings": firings.to_dict("records"), "rules": rules}
     shape = {"n_features": flags.n_features, "d_in": flags.d_in, "n_documents": flags.n_documents}
     append(flags.results, "bench_fates", 1, {"shape": shape, "flags": flags.flags, **facts})
+
+
+def chance(n: int) -> list[float]:
+    """Shares of n tests that lie in the central 95 % where each has a chance of 5 %."""
+    return [round(float(each) / max(1, n), 4) for each in stats.binom.interval(0.95, n, LEVEL)]
+
+
+def total(counts: list[dict[str, Any]]) -> dict[str, int]:
+    """Counts of all worlds together."""
+    return {name: int(sum(one[name] for one in counts)) for name in counts[0]}
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["CALLED", "DETECTABLE", "STILL", "laid_out", "matched", "novel_counts", "of_fates"]
-__all__ += ["spread"]
+__all__ = ["CALLED", "DETECTABLE", "STILL", "calibration", "laid_out", "matched", "novel_counts"]
+__all__ += ["of_fates", "of_firings", "power", "spread"]
 
 CALLED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "split", "lost")
 """Fates of base features that are scored."""
@@ -24,6 +24,8 @@ DETECTABLE = {
 """Sizes of a planted change that are called detectable; all of the others are."""
 STILL = ("preserved", "undetermined", "unstable")
 """Fates that claim no change."""
+NOMINAL = (0.01, 0.05, 0.1, 0.2)  # false-discovery rates that are asked for
+FIRINGS = (0, 50, 100, 200, 500, 1000, np.inf)
 SAME = 0.9  # cosine from which a latent has found a feature
 
 
@@ -55,8 +57,8 @@ def laid_out(
         rows: Directions of the base model's features.
 
     Returns:
-        The truth's rows with latent, called and p_value, and whether the change is detectable;
-        latent is -1 where the feature was not found.
+        The truth's rows with latent, called, p_value and q_value, and whether the change is
+        detectable; latent is -1 where the feature was not found.
     """
     fates = pd.read_parquet(trace / "fates.parquet").query("tuned == @tuned and origin == 'base'")
     fates = fates.set_index("latent")
@@ -65,7 +67,8 @@ def laid_out(
     table = truth.iloc[: len(rows)].copy()
     table["latent"] = latent.reindex(table["feature"], fill_value=-1).to_numpy()
     table["called"] = fates["fate"].reindex(table["latent"]).to_numpy()
-    table["p_value"] = fates["p_value"].reindex(table["latent"]).to_numpy()
+    for name in ("p_value", "q_value"):
+        table[name] = fates[name].reindex(table["latent"]).to_numpy()
     low = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[0])
     high = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[1])
     table["detectable"] = table["size"].isna() | table["size"].between(low, high)
@@ -87,6 +90,57 @@ def of_fates(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         found[fate] = {"precision": precision, "recall": recall, "f1": f1, "n": int(true.sum())}
     found["macro"] = {"f1": float(np.mean([found[fate]["f1"] for fate in CALLED]))}
     return found
+
+
+def calibration(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Realised share of false discoveries at nominal rates: calls of change on preserved features.
+
+    Args:
+        table: Rows of `laid_out`, of one world or several.
+    """
+    found = {}
+    for nominal in NOMINAL:
+        called = table.loc[table["q_value"] <= nominal, "fate"]
+        wrong = int((called == "preserved").sum())
+        share = round(wrong / max(1, len(called)), 4)
+        found[str(nominal)] = {"n": len(called), "false": wrong, "realised": share}
+    return found
+
+
+def power(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of planted changes that are called by their name, by size and by firings.
+
+    Args:
+        table: Rows of `laid_out`, with a column n_fires.
+
+    Returns:
+        For every fate with a size, and each third of its sizes: what these are, how many, and the
+        share called of those above and below the median number of firings.
+    """
+    rows = list[dict[str, object]]()
+    sized = table.loc[table["size"].notna() & (table["fate"] != "lost")]
+    for fate, part in sized.groupby("fate"):
+        third = pd.qcut(part["size"], 3, labels=False, duplicates="drop")
+        for _, some in part.groupby(third):
+            hit = some["called"] == some["fate"]
+            often = some["n_fires"] >= part["n_fires"].median()
+            sizes = some["size"].min().round(2), some["size"].max().round(2)
+            shares = hit.mean(), hit[often].mean(), hit[~often].mean()
+            named = dict(zip(("called", "often", "seldom"), np.round(shares, 3), strict=True))
+            rows.append({"fate": fate, "from": sizes[0], "to": sizes[1], "n": len(some), **named})
+    return pd.DataFrame(rows)
+
+
+def of_firings(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of features recovered, and called by their name, by how often they fire.
+
+    Args:
+        table: Rows of `laid_out`, with a column n_fires.
+    """
+    bins = pd.cut(table["n_fires"], list(FIRINGS), right=False)
+    hit = table.assign(found=table["latent"] >= 0, right=table["called"] == table["fate"])
+    grouped = hit.groupby(bins, observed=True)
+    return grouped.agg(n=("found", "size"), recovered=("found", "mean"), right=("right", "mean"))
 
 
 def novel_counts(

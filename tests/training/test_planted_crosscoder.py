@@ -1,8 +1,13 @@
 """Two models with features that both have, one has, or one has more of: what a crosscoder says."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
+from analysis.existence import latent_scaling
+from analysis.intervals import assign_blocks, resample_weights
+from analysis.traces import Firing
 from sae.dictionary import (
     BatchTopKConfig,
     Crosscoder,
@@ -29,11 +34,12 @@ SCALE = torch.tensor([1.0, 4.0])
 class Planted:
     """Sums of orthogonal directions, in each model as strong as their kind says, and noise."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, faint=0.2):
         self.draw = torch.Generator().manual_seed(seed)
         square = torch.randn(D_MODEL, D_MODEL, generator=self.draw)
         directions = torch.linalg.qr(square).Q[: len(KIND)]
-        strength = torch.tensor([KINDS[kind] for kind in KIND])
+        kinds = KINDS | {"faint": (faint, 1.0)}
+        strength = torch.tensor([kinds[kind] for kind in KIND])
         self.rows = directions.unsqueeze(1) * strength.unsqueeze(2)
 
     def __iter__(self):
@@ -48,8 +54,8 @@ class Planted:
         return (x * SCALE.unsqueeze(1)).flatten(1)
 
 
-def fitted(sparsity, seed, over=TWO):
-    planted = Planted(seed)
+def fitted(sparsity, seed, over=TWO, faint=0.2):
+    planted = Planted(seed, faint)
     sae = Sae(SaeConfig(2 * D_MODEL, D_SAE, sparsity, crosscoder=over))
     initialise_(sae, torch.cat([next(planted) for _ in range(8)]), seed)
     run = TrainConfig(512 * 250, 512, lr=8e-3, dead_after_tokens=20_000)
@@ -100,6 +106,36 @@ def test_l1_takes_faint_features_for_those_of_one_model():
     assert share["shared"][0].sub(0.5).abs().max() < 0.1
     assert share["faint"][1].min() > 0.95
     assert share["faint"][0].max() < 0.1
+
+
+def scaled(crosscoder, planted):
+    """Latent scaling of every latent, from the tuned model to the base model, in one unit."""
+    x = torch.cat([next(planted) for _ in range(16)])
+    kept = crosscoder.sae.encode_sparse(x)
+    parts = kept.value.detach().numpy(), kept.index.numpy(), kept.starts.numpy()
+    z = sparse.csr_array(parts, (len(kept), kept.d_sae))
+    rows = crosscoder.directions / SCALE.view(2, 1, 1)
+    base, tuned = (Firing(z, each.numpy()) for each in rows)
+    parts = zip(crosscoder.apart(x), SCALE, strict=True)
+    first, second = ((each / factor).numpy() for each, factor in parts)
+    blocks = assign_blocks(np.repeat(np.arange(64), len(x) // 64))
+    every, weights = np.arange(D_SAE), resample_weights(blocks.n_blocks)
+    return latent_scaling((second, tuned), (first, base), every, blocks, weights)
+
+
+@pytest.mark.parametrize(("sparsity", "n"), [(ReluConfig(0.3), 3), (BatchTopKConfig(2), 0)])
+def test_latent_scaling_shows_what_l1_takes_for_new(sparsity, n):
+    """Features of which the base model has a third: specific to the tuned model by the norms of an
+    L1 crosscoder, not by latent scaling; by those of a BatchTopK one they are not."""
+    crosscoder, planted = fitted(sparsity, 0, faint=1 / 3)
+    alone = (crosscoder.relative_norms[0] < 0.1).numpy()
+    nu = scaled(crosscoder, planted)
+    fires = nu["nu_error"].notna()
+    specific = (nu["nu_error"] < 0.2) & (nu["nu_reconstruction"] < 0.5)
+    assert (alone & specific & fires).sum() == 3
+    false = alone & ~specific & fires
+    assert false.sum() == n
+    assert nu["nu_error"][false].to_numpy() == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_shared_latents_with_a_price_take_the_shared_features():

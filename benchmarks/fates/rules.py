@@ -1,0 +1,231 @@
+"""What the field's own rules say of the same worlds: cosines, a crosscoder's norms, latent scaling.
+
+They have no intervals, no nulls and fewer words: a rule that compares directions knows preserved
+and rotated, one that compares norms preserved, rotated, lost and novel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from safetensors.numpy import load_file
+from scipy import sparse
+
+from analysis.existence import latent_scaling
+from analysis.intervals import assign_blocks, resample_weights
+from analysis.planted import Planted
+from analysis.traces import Firing
+from benchmarks.fates.score import matched, of_fates
+from sae.dictionary import (
+    BatchTopKConfig,
+    Crosscoder,
+    CrosscoderConfig,
+    ReluConfig,
+    Sae,
+    SparsityConfig,
+    initialise_,
+)
+from sae.stream.buffer import ActivationBuffer, CacheSource
+from sae.stream.cache import ActivationCache
+from sae.stream.several import SideBySideSource
+from training.loop import fit
+from training.recipes import cache as recipe
+
+__all__ = ["COSINES", "binned", "judged_by_rules"]
+
+COSINES = (0.5, 0.7, 0.9)
+"""Cut-offs below which a direction counts as changed."""
+ALIKE = 0.9  # of the two rows of a shared latent; where its direction counts as changed
+ONLY, SHARED = 0.1, 0.1  # half-open widths of Minder et al.'s bins: [0, .1], [.4, .6], [.9, 1]
+NU_RECONSTRUCTION, NU_ERROR = 0.5, 0.2  # Minder et al. 2025: below both, specific to one model
+TWIN = 0.9  # cosine of a latent of one model alone with one of the other alone: one feature, twice
+LEAST_FIRES = 20
+L1S = (0.02, 0.05, 0.1, 0.2, 0.4)
+BUFFER_BYTES, SAMPLE, TRIAL = 1 << 28, 8192, 200_000
+
+
+def judged_by_rules(
+    caches: Path, trace: Path, models: Mapping[str, Planted], k: int
+) -> dict[str, dict[str, Any]]:
+    """F1 of every fate by each rule, and what it calls novel.
+
+    Args:
+        caches: Folder of a world's caches.
+        trace: Its trace, whose continued dictionaries the cosines are of.
+        models: What is in the caches.
+        k: Latents that fire a token, of the crosscoders as of the trace's dictionaries.
+
+    Returns:
+        By rule: f1 of every fate, macro, and counts of novel features and rows; for crosscoders
+        also how many latents norms give to one model alone, how many of these latent scaling
+        does not, and how many have a twin on the other side.
+    """
+    base, tuned = models["base"].rows, models["tuned"]
+    found = _by_cosines(trace, tuned, base)
+    run = recipe(tuned.rows.shape[1])[1]
+    both = _Both(caches, run)
+    plain = BatchTopKConfig(k, per_token=1 - run.decay)
+    for name, sparsity in (("batch_topk", plain), ("l1", both.priced(k))):
+        found |= both.judged(name, sparsity, tuned, base)
+    return found
+
+
+def _by_cosines(
+    trace: Path, tuned: Planted, base: Float[np.ndarray, "n d_in"]
+) -> dict[str, dict[str, Any]]:
+    """Row i of the continued dictionary beside row i of the base's."""
+    held = load_file(trace / "directions.safetensors")
+    fates = pd.read_parquet(trace / "fates.parquet").query("tuned == 'tuned' and origin == 'base'")
+    own = held["tuned"] if "tuned" in held else held["tuned.tuned"]
+    first, second = held["base"][: len(fates)], own[: len(fates)]
+    cosine = _cosines(first, second)
+    nearest = _unit(own) @ _unit(first).T
+    live = np.ones(len(own), bool)
+    live[: len(fates)] = fates.sort_values("latent")["n_fires"].to_numpy() >= LEAST_FIRES
+    rules = {}
+    for cut in COSINES:
+        said = np.where(cosine >= cut, "preserved", "rotated")
+        new = live & (nearest.max(axis=1) < cut)
+        rules[f"cosine {cut}"] = _scored((first, said), (own, new), tuned, base)
+    return rules
+
+
+class _Both:
+    """Base and tuned model side by side, and crosscoders of them."""
+
+    def __init__(self, caches: Path, run: Any) -> None:
+        opened = [ActivationCache.open(caches / name) for name in ("base", "tuned")]
+        tokens = opened[0].tokens
+        is_fit = (tokens["split"] == "fit").to_numpy()
+        sides = [CacheSource(each, partial(_these, is_fit)) for each in opened]
+        self.source, self.run = SideBySideSource(sides), run
+        self.x = [_vectors(each, ~is_fit) for each in opened]
+        self.doc = pd.factorize(tokens["doc"][~is_fit])[0]
+
+    def fitted(self, sparsity: SparsityConfig, n_tokens: int) -> Crosscoder:
+        """A crosscoder as wide as the trace's dictionaries."""
+        shape, run = recipe(self.source.d_in // 2)[0], replace(self.run, n_tokens=n_tokens)
+        two = CrosscoderConfig(2)
+        sae = Sae(replace(shape, d_in=2 * shape.d_in, sparsity=sparsity, crosscoder=two))
+        batches = ActivationBuffer(self.source, run.batch_tokens, BUFFER_BYTES, run.seed)
+        start = torch.cat([next(batches) for _ in range(SAMPLE // run.batch_tokens)])
+        initialise_(sae, start, run.seed)
+        for _ in fit(sae, batches, run):
+            pass
+        return Crosscoder(sae.folded().eval())
+
+    def priced(self, k: int) -> ReluConfig:
+        """The L1 price at which, of those tried, the number that fires is nearest to k."""
+        few = [torch.from_numpy(each[:SAMPLE]) for each in self.x]
+        fires = {}
+        for l1 in L1S:
+            short = self.fitted(ReluConfig(l1=l1), TRIAL)
+            fires[l1] = len(short.encode_sparse(few).index) / len(few[0])
+        return ReluConfig(l1=min(L1S, key=lambda l1: abs(np.log(max(fires[l1], 1e-9) / k))))
+
+    def judged(
+        self,
+        name: str,
+        sparsity: SparsityConfig,
+        tuned: Planted,
+        base: Float[np.ndarray, "n d_in"],
+    ) -> dict[str, dict[str, Any]]:
+        """Norm bins, and norm bins with latent scaling, of one crosscoder."""
+        crosscoder = self.fitted(sparsity, self.run.n_tokens)
+        rows = [each.numpy().astype(np.float32) for each in crosscoder.rows]
+        directions = [each.numpy().astype(np.float32) for each in crosscoder.directions]
+        together = torch.from_numpy(np.concatenate(self.x, axis=1))
+        z = _fired(crosscoder.sae, together)
+        live = np.asarray((z > 0).sum(axis=0)).ravel() >= LEAST_FIRES
+        share = crosscoder.relative_norms[0].numpy()
+        said = binned(share, _cosines(*rows))
+        new = live & (said == "novel")
+        sides = [Firing(z, each) for each in directions]
+        blocks = assign_blocks(self.doc)
+        own, other = (self.x[1], sides[1]), (self.x[0], sides[0])
+        weights = resample_weights(blocks.n_blocks)
+        nu = latent_scaling(own, other, np.arange(len(share)), blocks, weights)
+        specific = (nu["nu_reconstruction"] < NU_RECONSTRUCTION) & (nu["nu_error"] < NU_ERROR)
+        truly = new & specific.to_numpy()
+        gone = live & (said == "lost")
+        twins = _unit(directions[1][new]) @ _unit(directions[0][gone]).T
+        facts = {
+            "l0": round(z.nnz / z.shape[0], 2),
+            "tuned_only": int(new.sum()),
+            "not_specific": int((new & ~truly).sum()),
+            "twins": int((twins >= TWIN).any(axis=1).sum()) if twins.size else 0,
+        }
+        of_base, of_tuned = (np.where(live[:, None], each, 0) for each in directions)
+        plain = _scored((of_base, said), (of_tuned, new), tuned, base)
+        scaled = _scored((of_base, said), (of_tuned, truly), tuned, base)
+        return {f"norms {name}": plain | facts, f"norms {name} and nu": scaled | facts}
+
+
+def _fired(sae: Sae, x: Float[torch.Tensor, "n d_in"]) -> sparse.csr_array:
+    with torch.no_grad():
+        kept = sae.encode_sparse(x)
+    parts = kept.value.numpy(), kept.index.int().numpy(), kept.starts.int().numpy()
+    return sparse.csr_array(parts, (len(kept), kept.d_sae))
+
+
+def binned(
+    share: Float[np.ndarray, " latents"], cosine: Float[np.ndarray, " latents"]
+) -> np.ndarray:
+    """Words by the relative difference of norms, 0 for the base model alone and 1 for the tuned."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = 1 - share / (2 - 2 * share)
+        high = (1 - share) / (2 * share)
+    difference = np.where(share <= 0.5, low, high)
+    said = np.full(len(share), "other", dtype=object)
+    said[difference <= ONLY] = "lost"
+    said[difference >= 1 - ONLY] = "novel"
+    shared = np.abs(difference - 0.5) <= SHARED
+    said[shared] = np.where(cosine[shared] >= ALIKE, "preserved", "rotated")
+    return said
+
+
+def _scored(
+    old: tuple[Float[np.ndarray, "n_old d_in"], np.ndarray],
+    new: tuple[Float[np.ndarray, "n_new d_in"], Bool[np.ndarray, " n_new"]],
+    tuned: Planted,
+    base: Float[np.ndarray, "n d_in"],
+) -> dict[str, Any]:
+    """Words for base features, and rows that are called novel, beside what was planted."""
+    (rows, said), (own, is_new) = old, new
+    truth = tuned.truth.iloc[: len(base)].copy()
+    latent = matched(rows, base).reindex(truth["feature"], fill_value=-1).to_numpy()
+    truth["called"] = np.where(latent >= 0, said[latent], "not found")
+    table = {fate: round(each["f1"], 4) for fate, each in of_fates(truth).items()}
+    planted = tuned.truth.loc[tuned.truth["fate"].str.startswith("novel"), "feature"]
+    mine = matched(own, tuned.rows).reindex(planted).dropna().astype(int).to_numpy()
+    called = int(is_new[mine].sum())
+    return table | {
+        "novel": len(planted),
+        "called": called,
+        "false_rows": int(is_new.sum()) - called,
+    }
+
+
+def _unit(rows: Float[np.ndarray, "n d_in"]) -> Float[np.ndarray, "n d_in"]:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+
+
+def _cosines(
+    one: Float[np.ndarray, "n d_in"], other: Float[np.ndarray, "n d_in"]
+) -> Float[np.ndarray, " n"]:
+    return np.einsum("ij,ij->i", _unit(one), _unit(other))
+
+
+def _these(mask: np.ndarray, _: pd.DataFrame) -> np.ndarray:
+    return mask
+
+
+def _vectors(cache: ActivationCache, mask: np.ndarray) -> Float[np.ndarray, "n d_in"]:
+    parts = (cache.shard(i).numpy()[mask[cache.rows(i)]] for i in range(cache.n_shards))
+    return np.concatenate(list(parts))
