@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
-from analysis.existence import presence
+from analysis.existence import latent_scaling, presence
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
 from analysis.reuse import fidelity
@@ -22,7 +22,7 @@ from sae.dictionary.sae import Sae
 from sae.errors import InputError
 from sae.stream.model import check_pair, load_model
 
-__all__ = ["Reference", "Seen", "Subject", "lay", "look"]
+__all__ = ["Reference", "Seen", "Subject", "lay", "look", "with_scaling"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,33 @@ def lay(
     back = presence((x, after), bench.x, blocks, weights)
     traces = trace(before, after, bench.tokens, name)
     return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, back, traces)
+
+
+def with_scaling(bench: Bench, continued: Firing, one: Seen, fates: pd.DataFrame) -> pd.DataFrame:
+    """Fates with what latent scaling says: how much of each latent the other model has.
+
+    An inherited latent is asked for in the tuned model, where the part of its like is put back into
+    the error; one of origin `tuned` in the base model, which has no like of it.
+
+    Args:
+        bench: Tokens, and the base model's side.
+        continued: The dictionary continued on the base's own activations, on the base model.
+        one: What was seen of the tuned model.
+        fates: Its rows of `fates.parquet`.
+
+    Returns:
+        The rows, their `nu_error` and `nu_reconstruction` filled; null for a latent that is silent.
+    """
+    base, tuned = (bench.x, continued), (one.x, one.firing)
+    out, names = fates.copy(), ["nu_error", "nu_reconstruction"]
+    for origin, own, other in (("base", base, tuned), ("tuned", tuned, base)):
+        mine = (out["origin"] == origin).to_numpy()
+        if mine.any():
+            n = len(own[1].rows)
+            partner = np.arange(n) if origin == "base" else np.full(n, -1)
+            found = latent_scaling(own, other, partner, bench.blocks, bench.weights)
+            out.loc[mine, names] = found.loc[out.loc[mine, "latent"], names].to_numpy()
+    return out
 
 
 def _fidelity(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> Interval:

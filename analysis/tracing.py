@@ -5,7 +5,7 @@ set side by side in `comparing.py`, and `trace_folder.py` writes it all down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from analysis.choosing import choose_by_change
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
 from analysis.nulls import Null
-from analysis.subjects import Reference, Seen, Subject, look
+from analysis.subjects import Reference, Seen, Subject, look, with_scaling
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side
 from sae import read, sanity_check
@@ -148,6 +148,10 @@ def judged(
     verdicts = {
         name: judge(one, chooser(nulls.nulls, one), nulls, held_back, carriers.personas, span)
         for name, one in seen.items()
+    }
+    verdicts = {
+        name: replace(each, fates=with_scaling(bench, evidence.continued, seen[name], each.fates))
+        for name, each in verdicts.items()
     }
     used = [each.null for each in verdicts.values() if each.null is not None]
     judged_controls = []

@@ -74,6 +74,10 @@ def test_a_trace_without_a_language_model(traced, caches):
     assert set(fates["tuned"]) == {"tuned"}
     assert fates["effect"].isna().all()
     assert inherited["direction"].notna().any()
+    fires = inherited["n_fires"] > 0
+    assert inherited.loc[fires, ["nu_error", "nu_reconstruction"]].notna().all(axis=None)
+    still = inherited["fate"] == "preserved"
+    assert inherited.loc[still, "nu_error"].median() > 0.5
     summary = json.loads((out / "summary.json").read_text())
     assert summary["arms"]["tuned"]["size"]["kl"] is None
     assert summary["arms"]["tuned"]["size"]["activations"] > 0
