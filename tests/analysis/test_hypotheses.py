@@ -1,0 +1,159 @@
+"""Claims beside tables in which they hold, fail, or mean nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.hypotheses import (
+    CLAIMS,
+    UNTOLD,
+    Part,
+    Read,
+    homology,
+    judge_all,
+    small_novelty,
+    survival,
+    together,
+    verdict_of,
+    where_not_what,
+)
+from analysis.schema import Arm, Dictionary, Measured, SpanDifference, Summary
+from sae.errors import InputError
+
+N_OWN, N_REST = 12, 200
+
+
+def table(lost_own=0.0, lost_rest=0.0, cosine=(0.9, 0.9), gating=(0.1, 0.1), seed=0):
+    """Twelve persona latents and two hundred others that fire as often."""
+    rng = np.random.default_rng(seed)
+    is_own = np.arange(N_OWN + N_REST) < N_OWN
+    lost = rng.random(len(is_own)) < np.where(is_own, lost_own, lost_rest)
+    return pd.DataFrame(
+        {
+            "tuned": "assistant",
+            "latent": np.arange(len(is_own)),
+            "origin": "base",
+            "fate": np.where(lost, "lost", "preserved"),
+            "persona": np.where(is_own, "pirate", None),
+            "direction": np.where(is_own, *cosine) + 0.02 * rng.normal(size=len(is_own)),
+            "gating": np.where(is_own, *gating) + 0.02 * rng.normal(size=len(is_own)),
+            "n_fires": rng.integers(100, 10_000, len(is_own)),
+        }
+    )
+
+
+def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0):
+    def measured(value, null_high=None):
+        return Measured(value, value - 0.0005, value + 0.0005, None, null_high)
+
+    arms = {
+        "assistant": Arm(in_span_share=measured(span, null), novel_share=measured(novel)),
+        "scratch": Arm(in_span_share=measured(scratch), kind="pole"),
+    }
+    pair = SpanDifference("chat", ["assistant", "piston"], piston, piston - 0.01, piston + 0.01)
+    whole = Dictionary(fvu=0.1, l0=8.0, ce_recovered=0.9, dead_fraction=0.0)
+    return Summary(whole, {}, arms, span=[pair], seeds={"organism": seed})
+
+
+def read(fates=None, **given):
+    return Read(summary(**given), table() if fates is None else fates)
+
+
+def test_survival_is_held_against_latents_that_fire_as_often():
+    (part,) = survival(read(table(lost_rest=0.5)))
+    assert part.value == pytest.approx(0.5, abs=0.2)
+    assert verdict_of(part) == "supported"
+    assert verdict_of(survival(read(table(lost_own=0.9, lost_rest=0.1)))[0]) == "refuted"
+    (even,) = survival(read(table()))
+    assert (even.value, even.low, even.high, verdict_of(even)) == (0, 0, 0, "undecided")
+
+
+def test_only_latents_with_a_fate_count_for_survival():
+    fates = table()
+    fates.loc[fates["persona"].isna(), "fate"] = "undetermined"
+    with pytest.raises(InputError, match="12 persona latents and 0 others"):
+        survival(read(fates))
+
+
+def test_where_a_latent_fires_and_what_it_writes_are_two_questions():
+    what, where = where_not_what(read(table(gating=(0.5, 0.1))))
+    assert (verdict_of(what), verdict_of(where)) == ("undecided", "supported")
+    what, where = where_not_what(read(table(cosine=(0.5, 0.9))))
+    assert (verdict_of(what), verdict_of(where)) == ("refuted", "undecided")
+
+
+def test_labels_that_mean_nothing_are_seldom_taken_for_something():
+    words = list[str]()
+    for seed in range(40):
+        fates = table(seed=seed)
+        order = np.random.default_rng(seed).permutation(len(fates))
+        fates["persona"] = fates["persona"].to_numpy()[order]
+        words += [verdict_of(each) for each in where_not_what(read(fates))]
+    # of 80 at 5 %; 9 and more happen once in fifty times
+    assert len(words) - words.count("undecided") <= 8
+
+
+def test_the_null_is_that_of_labels_given_to_likes():
+    what, _ = where_not_what(read(table(cosine=(0.5, 0.9))))
+    assert what.null_low is not None and what.null_high is not None
+    assert what.null_low < 0 < what.null_high
+    assert what.value == pytest.approx(-0.4, abs=0.03)
+
+
+def test_a_span_must_hold_more_than_random_ones_and_than_the_scratch_models():
+    beside, less = homology(read())
+    assert (verdict_of(beside), verdict_of(less)) == ("supported", "supported")
+    assert less.value == pytest.approx(0.3)
+    assert less.high - less.value == pytest.approx(0.0005 * 2**0.5)
+    assert verdict_of(homology(read(null=0.5))[0]) == "undecided"
+    assert verdict_of(homology(read(scratch=0.5))[1]) == "refuted"
+
+
+def test_small_novelty_by_hand():
+    few, more = small_novelty(read())
+    assert (few.value, few.low, few.high) == pytest.approx((0.009, 0.0085, 0.0095))
+    assert (more.value, verdict_of(more)) == (0.1, "supported")
+    assert verdict_of(small_novelty(read(novel=0.02))[0]) == "refuted"
+
+
+def test_every_claim_is_told_or_says_what_it_takes():
+    judged = judge_all([read()])
+    assert [each.name for each in judged] == [f"H{n}" for n in range(1, 11)]
+    assert [each.name for each in judged if each.verdict == "not measured"] == list(UNTOLD)
+    assert all(each.reason for each in judged if each.verdict == "not measured")
+    assert len(CLAIMS) + len(UNTOLD) == 10
+
+
+def test_a_part_that_is_missing_leaves_the_claim_unmeasured():
+    bare = read(table().assign(persona=None))
+    told = {each.name: each for each in judge_all([bare])}
+    assert told["H1"].verdict == "not measured"
+    assert "persona latents of assistant" in str(told["H1"].reason)
+    assert told["H4"].verdict == "supported"
+
+
+def test_one_part_that_fails_refutes_the_claim():
+    told = {each.name: each for each in judge_all([read(scratch=0.5)])}
+    assert told["H3"].verdict == "refuted"
+
+
+def test_three_base_models_give_an_interval_over_base_models():
+    parts = [(str(seed), [Part("a", value, 0.0, 9.0)]) for seed, value in ((0, 1.0), (0, 3.0))]
+    (two,) = together([*parts, ("1", [Part("a", 4.0, 3.0, 5.0)])])
+    assert (two.value, two.low, two.high) == (3.0, 0.0, 9.0)
+    (three,) = together([*parts, ("1", [Part("a", 4.0, 3.0, 5.0)]), ("2", [Part("a", 3.0, 2.0, 4.0)])])
+    # means 2, 4 and 3: standard deviation 1, t of 2 degrees 4.3027
+    assert (three.value, three.high - three.value) == (
+        3.0,
+        pytest.approx(4.3027 / 3**0.5, abs=1e-3),
+    )
+
+
+@given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_verdict_needs_the_interval_and_the_null_on_one_side(value, reach, null):
+    part = Part("a", value, value - reach, value + reach, -null, null)
+    word = verdict_of(part)
+    assert (word == "supported") == (value - reach > 0 and value > null)
+    assert (word == "refuted") == (value + reach < 0 and value < -null)
