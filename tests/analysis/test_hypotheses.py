@@ -143,7 +143,9 @@ def test_three_base_models_give_an_interval_over_base_models():
     parts = [(str(seed), [Part("a", value, 0.0, 9.0)]) for seed, value in ((0, 1.0), (0, 3.0))]
     (two,) = together([*parts, ("1", [Part("a", 4.0, 3.0, 5.0)])])
     assert (two.value, two.low, two.high) == (3.0, 0.0, 9.0)
-    (three,) = together([*parts, ("1", [Part("a", 4.0, 3.0, 5.0)]), ("2", [Part("a", 3.0, 2.0, 4.0)])])
+    (three,) = together(
+        [*parts, ("1", [Part("a", 4.0, 3.0, 5.0)]), ("2", [Part("a", 3.0, 2.0, 4.0)])]
+    )
     # means 2, 4 and 3: standard deviation 1, t of 2 degrees 4.3027
     assert (three.value, three.high - three.value) == (
         3.0,
