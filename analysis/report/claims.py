@@ -1,0 +1,53 @@
+"""Claims about personas, each with what this trace says of it."""
+
+from analysis.folder import TraceFolder
+from analysis.hypotheses import Judged, Part, Read, judge_all, verdict_of
+from analysis.marks import three
+from analysis.report.tables import Table
+
+__all__ = ["table"]
+
+
+def table(trace: TraceFolder) -> Table | None:
+    """H1 to H10 with estimate, interval, null and verdict of every comparison.
+
+    Args:
+        trace: The trace.
+
+    Returns:
+        One row a comparison, or a claim that was not measured; None where none was measured.
+    """
+    if trace.fates is None:
+        return None
+    judged = judge_all([Read(trace.summary, trace.fates)])
+    if all(each.verdict == "not measured" for each in judged):
+        return None
+    rows = [row for each in judged for row in _rows(each)]
+    head = ("claim", "comparison", "estimate (95 %)", "null (95 %)", "verdict")
+    caption = (
+        "Claims about personas. A comparison above 0 speaks for its claim: supported where all "
+        "of its comparisons are, refuted where one is. Intervals are over documents and "
+        "latents of one base model: an illustration"
+    )
+    return Table(caption, head, rows, frozenset({0, 1, 4}))
+
+
+def _rows(one: Judged) -> list[tuple[str, ...]]:
+    name = f"{one.name}: {one.claim}"
+    if not one.parts:
+        return [(name, one.reason or "", "", "", one.verdict)]
+    said = [(part.about, _range(part), _null(part), verdict_of(part)) for part in one.parts]
+    return [
+        (f"{name} {one.verdict.capitalize()}." if not i else f"{one.name}, cont.", *each)
+        for i, each in enumerate(said)
+    ]
+
+
+def _range(part: Part) -> str:
+    return f"{three(part.value)} ({three(part.low)} to {three(part.high)})"
+
+
+def _null(part: Part) -> str:
+    if part.null_high is None:
+        return "none"
+    return f"{'up' if part.null_low is None else three(part.null_low)} to {three(part.null_high)}"
