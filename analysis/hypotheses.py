@@ -181,7 +181,12 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
 
     Returns:
         H1 to H10 in order.
+
+    Raises:
+        InputError: There is no trace.
     """
+    if not traces:
+        raise InputError("traces to judge from", "none", "give at least one")
     judged = []
     for name, (claim, ask) in CLAIMS.items():
         try:
@@ -258,8 +263,7 @@ def _overall(parts: Sequence[Part]) -> Word:
 def _measured(read: Read) -> pd.DataFrame:
     table = read.fates.loc[(read.fates["tuned"] == read.arm) & (read.fates["origin"] == "base")]
     if table["persona"].isna().all():
-        do = "trace an arm of that name with personas"
-        raise InputError(f"persona latents of {read.arm}", "none", do)
+        raise InputError(f"persona latents of {read.arm}", "none", "trace an arm of that name")
     return table.reset_index(drop=True)
 
 
@@ -267,8 +271,7 @@ def _matched(
     table: pd.DataFrame, values: pd.Series, about: str, middle: Callable[..., np.floating]
 ) -> Part:
     """Persona latents less their likes in rate; the null gives the persona's place to a like."""
-    is_persona = table["persona"].notna().to_numpy()
-    own, rest = np.flatnonzero(is_persona), np.flatnonzero(~is_persona)
+    own, rest = (np.flatnonzero(table["persona"].notna() == side) for side in (True, False))
     if not len(own) or len(rest) <= N_LIKE:
         found = f"{len(own)} persona latents and {len(rest)} others with a fate"
         raise InputError(about, found, f"trace more: at least 1 and {N_LIKE + 1}")

@@ -22,8 +22,9 @@ from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import CacheSource, usual_tokens
 from sae.stream.cache import ActivationCache
-from scripts._fit import Job, fit_into, sample_of
+from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
+from scripts._source import sample_of
 from scripts._stage import fingerprint, prepared_stage
 from scripts._text import named_models
 from training.choosing_k import Trial, best, trials
@@ -134,7 +135,8 @@ class Caches:
     def _try(self) -> dict[str, Any]:
         """A table of every k tried, as it is filled."""
         base, rows = self.caches["base"], list[Trial]()
-        splits = [each for each in HELD_OUT if (base.tokens["split"] == each).any()][:1]
+        there = set(base.tokens["split"])
+        splits = [each for each in HELD_OUT if each in there][:1]
         held_out = CacheSource(base, partial(_these, self._of(splits, is_in=True)))
         sample = sample_of(held_out, self.train.seed, JUDGED_TOKENS)
         run = replace(self.train, n_tokens=min(TRIAL_TOKENS, self.train.n_tokens))

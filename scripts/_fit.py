@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.buffer import ActivationBuffer, Source
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
-from scripts._source import BUFFER_BYTES
+from scripts._source import BUFFER_BYTES, sample_of
 from scripts._stage import flat, git_commit
 from scripts._text import watched
 from training.config import TrainConfig
@@ -41,7 +40,6 @@ __all__ = [
     "fit_into",
     "judge",
     "metrics",
-    "sample_of",
 ]
 
 MARKS = ("dictionary.safetensors", "state", "metrics.jsonl")
@@ -289,13 +287,3 @@ class _Stoppable:
         if self._interrupt.requested:
             raise _Stopped
         return self._source.chunk(number)
-
-
-def sample_of(source: Source, seed: int, n_tokens: int) -> Tensor:
-    """About `n_tokens` vectors from chunks drawn by seed, to begin a dictionary with."""
-    chunks: list[Tensor] = []
-    for number in np.random.default_rng(seed).permutation(source.n_chunks).tolist():
-        chunks.append(source.chunk(number))
-        if sum(map(len, chunks)) >= n_tokens:
-            break
-    return torch.cat(chunks)[:n_tokens] if chunks else torch.empty(0, source.d_in)

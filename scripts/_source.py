@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from sae.errors import ConfigError, InputError
 from sae.stream.activations import HookPoint, harvest, outliers
-from sae.stream.buffer import CacheSource, ModelSource, usual_tokens
+from sae.stream.buffer import CacheSource, ModelSource, Source, usual_tokens
 from sae.stream.cache import ActivationCache, write_cache
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
@@ -20,9 +21,10 @@ __all__ = [
     "cache_source",
     "harvest_into",
     "model_source",
+    "sample_of",
     "shared_source",
+    "with_shared_outliers",
 ]
-__all__ += ["with_shared_outliers"]
 
 BUFFER_BYTES = 2**28
 """Most bytes of activations that are shuffled at a time."""
@@ -105,3 +107,19 @@ def shared_source(
 
 def _shared_tokens(table: pd.DataFrame) -> np.ndarray:
     return ~(table["is_special"] | table[SHARED]).to_numpy(dtype=bool)
+
+
+def sample_of(source: Source, seed: int, n_tokens: int) -> Tensor:
+    """About `n_tokens` vectors from chunks drawn by seed, to begin a dictionary with.
+
+    Args:
+        source: Activations.
+        seed: Of the draw.
+        n_tokens: How many; all where there are no more.
+    """
+    chunks: list[Tensor] = []
+    for number in np.random.default_rng(seed).permutation(source.n_chunks).tolist():
+        chunks.append(source.chunk(number))
+        if sum(map(len, chunks)) >= n_tokens:
+            break
+    return torch.cat(chunks)[:n_tokens] if chunks else torch.empty(0, source.d_in)

@@ -11,11 +11,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis.folder import read_parts
-from analysis.hypotheses import Judged, Read, judge_all, verdict_of
-from analysis.summary import read
-from sae.errors import ConfigError, InputError
+from analysis.hypotheses import judge_all
 from scripts._cli import run
+from scripts._judging import lines_of, read_trace
 from scripts._stage import fingerprint, require_own, stage
 
 FILE = "hypotheses.json"
@@ -36,18 +34,14 @@ class Config:
     scratch: str = "scratch"
     """The model tuned as the arm, from random weights."""
 
-    def __post_init__(self) -> None:
-        if not self.traces:
-            raise ConfigError("--traces", "no folder", "give at least one trace")
-
 
 def main(config: Config) -> None:
     """Judges every claim, writes and prints."""
     require_own(config.out, "hypotheses", FILE)
-    traces = [_read(folder, config) for folder in config.traces]
+    names = (config.arm, config.contrast, config.scratch)
+    traces = [read_trace(folder, *names) for folder in config.traces]
     judged = judge_all(traces)
-    names = {str(number): folder for number, folder in enumerate(config.traces)}
-    inputs = {f"trace {name}": fingerprint(folder) for name, folder in names.items()}
+    inputs = {f"trace {n}": fingerprint(folder) for n, folder in enumerate(config.traces)}
 
     def work() -> dict[str, int]:
         rows = [asdict(each) for each in judged]
@@ -58,29 +52,7 @@ def main(config: Config) -> None:
 
     stage(config.out, inputs, asdict(config), work)
     for each in judged:
-        print("\n".join(_lines(each)))
-
-
-def _read(folder: Path, config: Config) -> Read:
-    fates = read_parts(folder)["fates"]
-    if fates is None:
-        do = "give a folder that trace_personas wrote"
-        raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    return Read(read(folder), fates, config.arm, config.contrast, config.scratch)
-
-
-def _lines(one: Judged) -> list[str]:
-    lines = [f"{one.name:4}{one.verdict:13}{one.claim}"]
-    if one.reason is not None:
-        return [*lines, f"{'':17}{one.reason}"]
-    for part in one.parts:
-        null = ""
-        if part.null_high is not None:
-            start = "up" if part.null_low is None else f"{part.null_low:.3f}"
-            null = f", null {start} to {part.null_high:.3f}"
-        numbers = f"{part.value:.3f} [{part.low:.3f}, {part.high:.3f}]{null}"
-        lines.append(f"{'':17}{part.about}: {numbers}: {verdict_of(part)}")
-    return [*lines, f"{'':17}intervals over {one.over}"]
+        print("\n".join(lines_of(each)))
 
 
 if __name__ == "__main__":

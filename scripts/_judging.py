@@ -1,0 +1,48 @@
+"""Traces to judge claims from, and what is said of these, line by line."""
+
+from pathlib import Path
+
+from analysis.folder import read_parts
+from analysis.hypotheses import Judged, Read, verdict_of
+from analysis.summary import read
+from sae.errors import InputError
+
+__all__ = ["lines_of", "read_trace"]
+
+
+def read_trace(folder: Path, arm: str, contrast: str, scratch: str) -> Read:
+    """A trace that claims can be judged from.
+
+    Args:
+        folder: What trace_personas wrote.
+        arm: Name of the model tuned into a persona.
+        contrast: Of the one tuned to nobody's words.
+        scratch: Of the one tuned as the arm, from random weights.
+
+    Raises:
+        InputError: It is no trace, or a damaged one.
+    """
+    fates = read_parts(folder)["fates"]
+    if fates is None:
+        do = "give a folder that trace_personas wrote"
+        raise InputError(f"fates.parquet in {folder}", "no such file", do)
+    return Read(read(folder), fates, arm, contrast, scratch)
+
+
+def lines_of(one: Judged) -> list[str]:
+    """What is said of a claim, for a terminal.
+
+    Args:
+        one: The claim.
+    """
+    lines = [f"{one.name:4}{one.verdict:13}{one.claim}"]
+    if one.reason is not None:
+        return [*lines, f"{'':17}{one.reason}"]
+    for part in one.parts:
+        null = ""
+        if part.null_high is not None:
+            start = "up" if part.null_low is None else f"{part.null_low:.3f}"
+            null = f", null {start} to {part.null_high:.3f}"
+        numbers = f"{part.value:.3f} [{part.low:.3f}, {part.high:.3f}]{null}"
+        lines.append(f"{'':17}{part.about}: {numbers}: {verdict_of(part)}")
+    return [*lines, f"{'':17}intervals over {one.over}"]
