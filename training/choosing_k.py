@@ -45,6 +45,8 @@ def trials(
 ) -> Iterator[Trial]:
     """Fits a short dictionary for each k in turn, until two in a row are worse than the best.
 
+    Nor are numbers tried, after the first, at which more than half of the latents would fire.
+
     Args:
         source: Activations to fit on.
         held_out: Others, to judge on; some thousand tokens.
@@ -64,6 +66,8 @@ def trials(
         raise ConfigError(f"ks={list(ks)}", "not rising from 1 or more", "list rising numbers")
     least, n_worse = math.inf, 0
     for k in ks:
+        if k > ks[0] and 2 * k > shape.d_sae:
+            return
         tried = replace(shape, sparsity=replace(sparsity, k=k))
         trial = _judged(k, _fitted(source, tried, train), held_out)
         yield trial

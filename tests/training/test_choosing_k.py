@@ -75,6 +75,13 @@ def test_it_stops_once_two_in_a_row_are_worse():
     assert nats.index(min(nats)) == 0
 
 
+def test_no_more_than_half_of_the_latents_are_to_fire():
+    x = world(2, n=2000)
+    short = replace(RUN, n_tokens=1000)
+    tried = trials(Vectors(x), x, replace(shape(), d_sae=4), short, (1, 2, 3, 4))
+    assert [each.k for each in tried] == [1, 2]
+
+
 def test_of_equals_the_smallest_is_taken():
     assert best([Trial(8, 8.0, 0.1, -3.0), Trial(4, 4.0, 0.2, -3.0)]) == 4
 
