@@ -159,7 +159,7 @@ class Caches:
         what = {each: flags[each] for each in ("recipe", "sae", "train", "ks")}
         inputs = {"cache": fingerprint(config.base)}
         prepared_stage(folder, inputs, what, lambda: self._try)
-        self._take(int(json.loads((folder / "trials.json").read_text(encoding="utf-8"))["k"]))
+        self._take(_chosen(folder / "trials.json"))
 
     def _judge(self, cache: ActivationCache, dictionary: Sae) -> Evaluation:
         return evaluate_vectors(dictionary, _batches(cache, self._of(("confirm",), is_in=True)))
@@ -233,6 +233,18 @@ class Caches:
             *self.parts,
             seed=config.seed,
         )
+
+
+def _chosen(table: Path) -> int:
+    """The k that a table of trials names."""
+    try:
+        found = json.loads(table.read_text(encoding="utf-8"))
+        if type(k := found["k"]) is int and k > 0:
+            return k
+        found = f"k {k!r:.80}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found = f"none that can be read ({type(error).__name__})"
+    raise InputError(f"a k in {table}", found, f"delete {table.parent} to try every k again")
 
 
 def _these(mask: np.ndarray, _: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.dictionary.layout import SideBySide
 from sae.dictionary.metrics import FvuSums, fvu_update
 from sae.dictionary.sae import Sae

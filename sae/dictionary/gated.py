@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.dictionary.selection import Chunks, above
 
 __all__ = ["Gated"]

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import JumpReluConfig, JumpReluL0Config, JumpReluTanhConfig
+from sae.dictionary.latents import Latents
 from sae.dictionary.selection import Chunks, above
 
 __all__ = ["JumpRelu", "n_above"]

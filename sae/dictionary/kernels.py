@@ -1,4 +1,4 @@
-"""The latents that fire, and what costs only them: decoding, and the gradients of both matrices.
+"""What costs only the latents that fire: decoding, and the gradients of both matrices.
 
 Nothing here holds a dense [n, d_sae] matrix. Everything is one primitive, sums of weighted rows
 (`embedding_bag`): a token's reconstruction is a sum of decoder rows, and a decoder row's gradient a
@@ -6,8 +6,6 @@ sum of tokens' gradients.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -15,116 +13,9 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-__all__ = ["Latents", "apart", "decode", "encode", "nested"]
+from sae.dictionary.latents import Latents, starts_of
 
-
-@dataclass(frozen=True, eq=False)
-class Latents:
-    """Latent activations of n tokens with the zeros left out, token by token (CSR).
-
-    Example:
-        >>> z = Latents.of(torch.tensor([[0.0, 2.0, 1.0], [0.0, 0.0, 0.0]]))
-        >>> z.starts.tolist(), z.index.tolist(), z.value.tolist()
-        ([0, 2, 2], [1, 2], [2.0, 1.0])
-        >>> z.dense().tolist()
-        [[0.0, 2.0, 1.0], [0.0, 0.0, 0.0]]
-    """
-
-    starts: Int64[Tensor, " n_starts"]
-    """Where each token's entries begin; one more says where the last one's end."""
-    index: Int64[Tensor, " n_kept"]
-    """Latent of each entry."""
-    value: Float[Tensor, " n_kept"]
-    """Activation of each entry, at least 0."""
-    d_sae: int
-    """Number of latents."""
-
-    @classmethod
-    def of(cls, z: Float[Tensor, "n d_sae"]) -> "Latents":
-        """The entries of a dense matrix that are above 0; differentiable.
-
-        Args:
-            z: Latents.
-        """
-        token, index = (z.detach() > 0).nonzero(as_tuple=True)
-        return cls.from_entries(token, index, z[token, index], (len(z), z.shape[1]))
-
-    @classmethod
-    def from_entries(
-        cls,
-        token: Int64[Tensor, " n_kept"],
-        index: Int64[Tensor, " n_kept"],
-        value: Float[Tensor, " n_kept"],
-        shape: tuple[int, int],
-    ) -> "Latents":
-        """Latents from entries that are in order already.
-
-        Args:
-            token: Token of each entry, never falling.
-            index: Latent of each entry.
-            value: Activation of each entry.
-            shape: Tokens and latents.
-        """
-        n, d_sae = shape
-        return cls(_starts(token, n), index, value, d_sae)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @cached_property
-    def token(self) -> Int64[Tensor, " n_kept"]:
-        """Token of each entry."""
-        tokens = torch.arange(len(self), device=self.index.device)
-        return tokens.repeat_interleave(self.starts.diff(), output_size=len(self.index))
-
-    @cached_property
-    def by_latent(self) -> tuple[Int64[Tensor, " n_kept"], Int64[Tensor, " n_starts"]]:
-        """The order that puts entries latent by latent, and where each latent's then begin."""
-        # Sorting takes a pass for each byte of a key.
-        narrow = torch.int16 if self.d_sae < 2**15 else torch.int32
-        return self.index.to(narrow).argsort(stable=True), _starts(self.index, self.d_sae)
-
-    def n_fires(self) -> Int64[Tensor, " d_sae"]:
-        """Tokens on which each latent is above 0."""
-        return torch.bincount(self.index[self.value > 0], minlength=self.d_sae)
-
-    def valued(self, value: Float[Tensor, " n_kept"]) -> "Latents":
-        """The same entries with other activations.
-
-        Args:
-            value: Activation of each entry.
-        """
-        twin = replace(self, value=value)
-        for name in ("token", "by_latent"):
-            if name in self.__dict__:
-                twin.__dict__[name] = self.__dict__[name]
-        return twin
-
-    def largest(self, n_kept: int) -> "Latents":
-        """The entries with the largest activations.
-
-        Args:
-            n_kept: How many; all where there are no more. Of equal ones the first count, so that
-                what is kept does not depend on how much smaller ones there are.
-        """
-        if len(self.value) <= n_kept:
-            return self
-        least = self.value.topk(n_kept, sorted=False).values.min()
-        more, ties = self.value > least, self.value == least
-        n_ties = n_kept - more.sum()
-        at = (more | (ties & (ties.cumsum(0) <= n_ties))).nonzero().squeeze(1)
-        shape = (len(self), self.d_sae)
-        return self.from_entries(self.token[at], self.index[at], self.value[at], shape)
-
-    def dense(self) -> Float[Tensor, "n d_sae"]:
-        """The matrix, zeros and all."""
-        out = self.value.new_zeros(len(self), self.d_sae)
-        return out.index_put((self.token, self.index), self.value)
-
-
-def _starts(group: Int64[Tensor, " n"], n_groups: int) -> Int64[Tensor, " n_starts"]:
-    ends = torch.bincount(group, minlength=n_groups).cumsum(0)
-    return torch.cat([ends.new_zeros(1), ends])
+__all__ = ["apart", "decode", "encode", "nested"]
 
 
 def _sums(
@@ -153,7 +44,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Shaped[Tensor, "..."] | None, ...]:
         (grad,), (W_enc,) = grads, ctx.saved_tensors  # noqa: N806
         latents, (order, starts) = ctx.latents, ctx.latents.by_latent
-        rows = _sums(grad[order], latents.token[order], ctx.x, starts)
+        rows = _sums(grad[order], latents.token_by_latent, ctx.x, starts)
         b_enc = torch.bincount(latents.index, weights=grad, minlength=latents.d_sae).to(grad)
         return None, None, rows.T, b_enc, -(W_enc @ b_enc)
 
@@ -174,7 +65,7 @@ class _Decode(torch.autograd.Function):
         (grad,), (value, W_dec) = grads, ctx.saved_tensors  # noqa: N806
         grad, latents = grad.contiguous(), ctx.latents
         order, starts = latents.by_latent
-        bag = ctx.bag[order]
+        bag = latents.token_by_latent if ctx.bag is latents.token else ctx.bag[order]
         # What autograd calls for embedding_bag itself: for each entry, grad[bag] . W_dec[index].
         # Latent by latent, so that a decoder row is fetched once.
         dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001
@@ -257,7 +148,7 @@ def decode(
         inner = torch.tensor(list(edges), device=latents.index.device)
         bag = torch.bucketize(latents.index, inner, right=True) * n + bag
         order = bag.argsort(stable=True)
-        bags = _starts(bag, n * n_parts)
+        bags = starts_of(bag, n * n_parts)
     out = _Decode.apply(latents.value, W_dec, latents, bag, order, bags)
     return out.view(n_parts, n, -1)  # pyright: ignore
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from sae.dictionary import kernels
-from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import (
     BatchTopKConfig,
     GatedConfig,
@@ -22,6 +21,7 @@ from sae.dictionary.kinds import (
     ReluConfig,
     TopKConfig,
 )
+from sae.dictionary.latents import Latents
 from sae.dictionary.penalties import l1, penalties
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError

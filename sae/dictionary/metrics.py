@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.errors import InputError
 
 __all__ = ["CeSums", "FireSums", "FvuSums", "KlSums", "dead_compute", "dead_update"]

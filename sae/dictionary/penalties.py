@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sae.dictionary import kernels
 from sae.dictionary.jump_relu import JumpRelu, n_above
-from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import (
     GatedConfig,
     JumpReluL0Config,
     JumpReluTanhConfig,
     ReluConfig,
 )
+from sae.dictionary.latents import Latents
 from sae.dictionary.layout import Costs
 from sae.dictionary.sae import Sae
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sae.dictionary import kernels
 from sae.dictionary.config import SaeConfig
 from sae.dictionary.facts import facts, page
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.dictionary.layout import layout_for
 from sae.dictionary.selection import pre_activations
 from sae.dictionary.sparsity import sparsity_for
@@ -124,7 +124,7 @@ class Sae(nn.Module):
         Raises:
             InputError: A BatchTopK dictionary outside training has no threshold yet.
         """
-        centred = (self.scale * x.to(self.W_enc.dtype) - self.b_dec).detach()
+        centred = torch.addcmul(-self.b_dec, x.to(self.W_enc.dtype), self.scale).detach()
         chunks = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
         kept = self.sparsity.select(chunks, self.training, progress)
         kept = kept.valued(kept.value.to(centred.dtype))

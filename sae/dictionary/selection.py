@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 
 __all__ = ["Chunks", "above", "largest", "least_of_largest", "pre_activations"]
 
@@ -93,6 +93,9 @@ def largest(chunks: Iterator[Chunk], k: int) -> Latents:
 
     def chosen(pre: Chunk) -> Entries:
         value, index = _largest(pre, k)
+        if bool((value > 0).all()):
+            token = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
+            return token, index.flatten(), value.flatten()
         at = (value > 0).nonzero(as_tuple=True)
         return at[0], index[at], value[at]
 
@@ -103,13 +106,26 @@ def _largest(pre: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n
     d_sae = pre.shape[1]
     per_group = next((g for g in (8, 4, 2) if d_sae % g == 0 and d_sae // g >= 4 * k), 1)
     if per_group == 1:
-        return tuple(pre.topk(k, dim=-1, sorted=False))  # pyright: ignore
+        return _sorted_out(pre, k)
     groups = _grouped(pre, d_sae // per_group)
     _, group = _largest(groups.amax(1), k)
     few = groups.gather(2, group[:, None, :].expand(-1, per_group, -1)).flatten(1)
-    value, place = few.topk(k, dim=-1, sorted=False)
+    value, place = _sorted_out(few, k)
     row = place.div(k, rounding_mode="floor")
-    return value, row * groups.shape[2] + group.gather(1, place % k)
+    return value, row * groups.shape[2] + group.gather(1, place - k * row)
+
+
+def _sorted_out(few: Chunk, k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The k largest of each row; where no value is there twice numpy finds the least of them."""
+    n, width = few.shape
+    if few.dtype == torch.float32 and few.device.type == "cpu" and k < width:
+        plain = few.numpy()
+        least = np.partition(plain, width - k, axis=1)[:, width - k, None]
+        at = np.flatnonzero(plain >= least)
+        if len(at) == n * k:
+            place = torch.from_numpy(at).view(n, k)
+            return few.take(place), place - width * torch.arange(n)[:, None]
+    return tuple(few.topk(k, dim=-1, sorted=False))  # pyright: ignore
 
 
 @torch.no_grad()

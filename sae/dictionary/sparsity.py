@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from sae.dictionary.gated import Gated
 from sae.dictionary.jump_relu import JumpRelu
-from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import (
     BatchTopKConfig,
     GatedConfig,
@@ -25,6 +24,7 @@ from sae.dictionary.kinds import (
     SparsityConfig,
     TopKConfig,
 )
+from sae.dictionary.latents import Latents
 from sae.dictionary.selection import Chunks, above
 from sae.dictionary.top_k import BatchTopK, TopK
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from sae.dictionary.kernels import Latents
 from sae.dictionary.kinds import BatchTopKConfig, TopKConfig
+from sae.dictionary.latents import Latents
 from sae.dictionary.selection import Chunks, above, largest, least_of_largest
 from sae.errors import InputError
 

@@ -123,6 +123,11 @@ def test_k_is_chosen_where_several_are_given(caches, door, tmp_path):
     code, said = door(trace_caches, *given)
     assert (code, said.count("up to date")) == (0, 6)
     assert (tmp_path / "o" / "k" / "trials.json").stat().st_mtime_ns == stamp
+    for damage in ('{"k": 8', "[8]", '{"k": -1}', '{"k": "8"}', "[" * 100_000):
+        (tmp_path / "o" / "k" / "trials.json").write_text(damage)
+        code, said = door(trace_caches, *given)
+        assert code == 3
+        assert "trials.json" in said and "to try every k again" in said
 
 
 def test_a_sparsity_without_a_k_has_none_to_choose(caches, door, tmp_path):

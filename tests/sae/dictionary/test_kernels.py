@@ -13,7 +13,8 @@ from sae.dictionary import (
     initialise_,
     selection,
 )
-from sae.dictionary.kernels import Latents, apart, decode
+from sae.dictionary.kernels import apart, decode
+from sae.dictionary.latents import Latents
 from sae.dictionary.losses import dictionary_loss
 from sae.formats import native
 from training.config import TrainConfig

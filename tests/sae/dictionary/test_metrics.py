@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae.dictionary import metrics
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.errors import InputError
 
 X = torch.tensor([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])  # mean [2, 2]; deviations 8 + 4 + 4 = 16

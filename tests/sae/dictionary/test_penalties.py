@@ -15,7 +15,7 @@ from sae.dictionary import (
     losses,
 )
 from sae.dictionary.jump_relu import n_above
-from sae.dictionary.kernels import Latents
+from sae.dictionary.latents import Latents
 from sae.dictionary.losses import dictionary_loss
 from sae.dictionary.penalties import gate_reconstruction, l0_excess, l1, pre_act, tanh
 from training.config import TrainConfig
