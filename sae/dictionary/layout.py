@@ -121,7 +121,8 @@ class Single(nn.Module):
             rows: Decoder rows.
         """
         for part, along in zip(gradient.split(_ROWS), rows.split(_ROWS), strict=True):
-            share = torch.linalg.vecdot(part, along) / along.square().sum(-1).clamp_min_(_LEAST**2)
+            squares = torch.linalg.vector_norm(along, dim=-1).square_().clamp_min_(_LEAST**2)
+            share = torch.linalg.vecdot(part, along) / squares
             part.addcmul_(along, share.unsqueeze(-1), value=-1)
 
 
