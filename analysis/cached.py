@@ -147,9 +147,8 @@ def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
     evidence = Evidence(
         bench, (dictionary, meta), firing, before.continued, carriers, laid, changes
     )
-    traced = TraceConfig(
-        str(config.base), config.dictionary, config.continued, config.tuned, seed=config.seed
-    )
+    paths = str(config.base), config.dictionary, config.continued
+    traced = TraceConfig(*paths, config.tuned, seed=config.seed, effects=0)
     return judged(traced, evidence, (), choose_by_bulk, tell)
 
 

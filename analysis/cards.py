@@ -23,11 +23,12 @@ from analysis.snippets import GROUPS, Snippet, grouped
 __all__ = ["Card", "Coordinate", "Fires", "Trace", "load_trace", "templates"]
 
 HERE = Path(__file__).parent / "report"
-AXES = {"direction": (0.0, 1.0), "gain": (-1.5, 1.5), "gating": (0.0, 1.0)}
+AXES = {"direction": (0.0, 1.0), "gain": (-1.5, 1.5), "gating": (0.0, 1.0), "effect": (0.0, 1.0)}
 MEANING = {
     "direction": "cosine of its decoder rows",
     "gain": "log ratio of firing strength where both fire",
     "gating": "Dice distance of the tokens on which it fires",
+    "effect": "agreement of what ablating and steering it do to the next token",
 }
 SPACED = re.compile(r"(?<=\d) %")
 LIMIT = 60_000
@@ -39,7 +40,7 @@ class Coordinate:
     """A measured coordinate with its interval and the null's band."""
 
     name: str
-    """direction, gain or gating."""
+    """direction, gain, gating or effect."""
     value: float
     """The estimate; not a number where it was not measured."""
     low: float

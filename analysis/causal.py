@@ -1,10 +1,10 @@
-"""What a latent does to the next token: ablated, steered, and compared between two models.
+"""What a latent does to the next token: ablated, and steered at several doses.
 
 An intervention changes the residual vector of one token and is read at that token's own next-token
 distribution, so that every context counts once and later tokens cannot carry it on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from analysis.intervals import Blocks, bounds
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint, activations, logits_with, padded
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["Contexts", "agreement", "contexts_of", "dose_response", "pushed"]
+__all__ = ["Contexts", "contexts_of", "dose_response", "pushed"]
 
 DOCUMENTS_A_PASS = 32
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -112,50 +111,6 @@ def _moved(
     y = x.clone()
     y[torch.arange(len(ends)), ends] += extra.to(x)
     return y
-
-
-def agreement(
-    base: Mapping[str, Float[np.ndarray, "n vocab"]],
-    tuned: Mapping[str, Float[np.ndarray, "n vocab"]],
-    documents: Int[np.ndarray, " n"],
-    weights: Float[np.ndarray, "resamples blocks"],
-    blocks: Blocks,
-) -> tuple[float, float, float]:
-    """How alike an intervention changes what two models predict: the coordinate *effect*.
-
-    For each kind of intervention the cosine, over all contexts and tokens at once, of the two
-    changes of log-probability, each less its mean over the vocabulary; then the mean of the kinds.
-
-    Args:
-        base: Change of log-probability by kind of intervention, in the base model.
-        tuned: The same in the tuned model, in the same contexts.
-        documents: Document of every context.
-        weights: Resamples.
-        blocks: Of documents, one entry a document.
-
-    Returns:
-        The agreement, 1 where both do the same and 0 where they have nothing in common, and its
-        document interval (95 %).
-    """
-    block = blocks.of_token[documents]
-    one = np.ones((1, blocks.n_blocks))
-    drawn: list[np.ndarray] = []
-    points: list[float] = []
-    for kind, first in base.items():
-        a, b = (each - each.mean(axis=1, keepdims=True) for each in (first, tuned[kind]))
-        sums = [
-            np.bincount(block, (p * q).sum(axis=1), blocks.n_blocks)
-            for p, q in ((a, b), (a, a), (b, b))
-        ]
-        points.append(float(_cosine(one, sums)[0]))
-        drawn.append(_cosine(weights, sums))
-    low, high = bounds(np.mean(drawn, axis=0)[:, None], blocks.n_blocks)
-    return float(np.mean(points)), float(low[0]), float(high[0])
-
-
-def _cosine(weights: np.ndarray, sums: Sequence[np.ndarray]) -> np.ndarray:
-    both, first, second = (weights @ each for each in sums)
-    return both / np.sqrt(np.maximum(first * second, 1e-30))
 
 
 def dose_response(

@@ -36,8 +36,9 @@ def pooled(nulls: Sequence[Null]) -> Null:
         raise ConfigError("a pooled null", "nulls of different fire rates", do)
     if not others:
         return first
+    measured = [c for c in first.values if all(c in each.values for each in others)]
     values, errors = (
-        {c: np.concatenate([getattr(each, kind)[c] for each in nulls]) for c in first.values}
+        {c: np.concatenate([getattr(each, kind)[c] for each in nulls]) for c in measured}
         for kind in ("values", "errors")
     )
     bins = np.concatenate([each.bins for each in nulls])

@@ -1,18 +1,19 @@
 """Where a latent stands after fine-tuning: direction, gain and gating, each with its interval.
 
 The two dictionaries continue one finished dictionary, one on the base model's own activations and
-one on the tuned model's, so that an inherited latent keeps its index. Effect and existence are not
-measured here, and so are never filled in.
+one on the tuned model's, so that an inherited latent keeps its index. Effects, which take the
+models themselves, are put beside them (`effects.py`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
+from analysis.effects import Effects
 from analysis.intervals import Blocks, bounds, resample_weights
 from analysis.matrices import cofiring, cosines, n_fires
 from analysis.quantiles import quantiles
@@ -20,10 +21,12 @@ from analysis.readings import Found
 from analysis.traces import Firing, block_sums
 from sae.errors import InputError
 
-__all__ = ["COORDINATES", "Coordinates", "measure"]
+__all__ = ["COORDINATES", "EFFECT", "Coordinates", "measure"]
 
 COORDINATES = ("direction", "gain", "gating")
-"""The coordinates that are measured."""
+"""The coordinates that are measured from activations."""
+EFFECT = "effect"
+"""The one that takes the models."""
 LATENTS_AT_ONCE = 128
 LEAST_FACTOR = 0.2  # on activations that is ever expected: less cannot be told from silence
 MIN_BOTH = 30  # tokens on which both fire, for a gain from these alone
@@ -61,6 +64,16 @@ class Coordinates:
     """Firings of every tuned latent, added ones included."""
     n_tokens: int
     """Tokens."""
+
+    def beside(self, effects: Effects) -> "Coordinates":
+        """These, with effects beside them.
+
+        Args:
+            effects: Of the same latents, in the same resamples.
+        """
+        table = pd.concat([self.table, effects.table], axis=1)
+        replicates = {**self.replicates, EFFECT: effects.replicates}
+        return replace(self, table=table, replicates=replicates)
 
 
 def measure(

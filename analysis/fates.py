@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.coordinates import COORDINATES, Coordinates
+from analysis.coordinates import EFFECT, Coordinates
 from analysis.intervals import false_discovery
 from analysis.matching import splits
 from analysis.names import EMITTED, fate_rows
@@ -46,6 +46,9 @@ class Rule:
     """Absolute gain, in nats, that preservation allows, however far the null drifts."""
     max_gating: float = 0.5
     """Dice distance that preservation allows, however far the null drifts."""
+    min_effect: float = 0.5
+    """Agreement of effects that preservation needs where they were measured, however far the null
+    drifts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +69,9 @@ class _Held:
     @classmethod
     def of(cls, table: pd.DataFrame, null: Null, rule: Rule) -> "_Held":
         rate = table["fire_rate"].to_numpy(float)
-        errors = {c: standard_errors(table, c) for c in COORDINATES}
-        limits = {c: null.band(c, rate, rule.level) for c in COORDINATES}
+        measured = [c for c in null.values if c in table]
+        errors = {c: standard_errors(table, c) for c in measured}
+        limits = {c: null.band(c, rate, rule.level) for c in measured}
         return cls(null, rate, errors, rule, limits)
 
     def beyond(self, coordinate: str, values: np.ndarray) -> np.ndarray:
@@ -81,27 +85,34 @@ class _Held:
         return self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
 
     def hold(self, table: pd.DataFrame) -> np.ndarray:
-        """Whether all three intervals lie inside the bands, cut where a change has a name."""
+        """Whether all intervals lie inside the bands, cut where a change has a name.
+
+        A latent whose effect could not be measured is held to the others.
+        """
         rule = self.rule
         named = {
             "direction": (rule.min_direction, np.inf),
             "gain": (-rule.max_gain, rule.max_gain),
             "gating": (-np.inf, rule.max_gating),
+            EFFECT: (rule.min_effect, np.inf),
         }
         inside = np.ones(len(table), bool)
-        for c in COORDINATES:
-            low, high = self.limits[c]
-            inside &= table[f"{c}_low"].to_numpy() >= np.maximum(low, named[c][0])
-            inside &= table[f"{c}_high"].to_numpy() <= np.minimum(high, named[c][1])
+        for c, (low, high) in self.limits.items():
+            within = table[f"{c}_low"].to_numpy() >= np.maximum(low, named[c][0])
+            within &= table[f"{c}_high"].to_numpy() <= np.minimum(high, named[c][1])
+            inside &= within | (table[c].isna().to_numpy() if c == EFFECT else False)
         return inside
 
 
 def _point_fates(values: dict[str, np.ndarray], held: _Held) -> np.ndarray:
     """The change that the measured point names, or "preserved" where it lies inside every band.
 
-    The values are coordinates, kept and rate_ratio, each [..., latents].
+    The values are coordinates, kept and rate_ratio, each [..., latents]. An effect names a change
+    only of a latent that is what it was otherwise: whatever else moves may move its effect too.
     """
-    direction, gain, gating = (held.beyond(c, values[c]) for c in COORDINATES)
+    beyond = {c: held.beyond(c, values[c]) for c in held.limits}
+    direction, gain, gating = (beyond[c] for c in ("direction", "gain", "gating"))
+    effect = beyond.get(EFFECT, np.zeros_like(gain))
     # Of a latent that differs in both, what lies farther out among null latents names it.
     louder_than_moved = held.standard("gain", values["gain"]) > held.standard(
         "gating", values["gating"]
@@ -111,8 +122,8 @@ def _point_fates(values: dict[str, np.ndarray], held: _Held) -> np.ndarray:
         lost = (values["kept"] < held.rule.lost_ratio) & (values["rate_ratio"] < held.rule.rare)
         louder = values["gain"] > 0
     return np.select(
-        [lost, direction, elsewhere, gain & louder, gain],
-        ["lost", "rotated", "re_gated", "amplified", "suppressed"],
+        [lost, direction, elsewhere, gain & louder, gain, effect],
+        ["lost", "rotated", "re_gated", "amplified", "suppressed", "re_wired"],
         "preserved",
     )
 
@@ -126,10 +137,10 @@ def decide(
 ) -> pd.DataFrame:
     """The fate of every inherited latent of the base dictionary in one tuned model.
 
-    A latent is *changed* where its smallest p-value over the coordinates, times three, has a
+    A latent is *changed* where its smallest p-value over the coordinates, times their number, has a
     Benjamini-Hochberg q-value at most q within its family, and its point lies beyond the null's
-    band. Which coordinate lies beyond names the change. It is *preserved* where all three 95 %
-    intervals lie inside the band.
+    band. Which coordinate lies beyond names the change. It is *preserved* where all 95 % intervals
+    lie inside the band. Effects count where model and null have them.
 
     Args:
         coordinates: Of this tuned model.
@@ -158,7 +169,7 @@ def decide(
     held = _Held.of(table, null, rule)
     table["p_value"] = _p_values(table, held, enough, both)
     table["q_value"] = _q_values(table)
-    named = (*COORDINATES, "kept", "rate_ratio")
+    named = (*held.limits, "kept", "rate_ratio")
     point = _point_fates({c: table[c].to_numpy(float) for c in named}, held)
     fate, reason = _called(coordinates, table, point, held, both)
     fate = np.where(enough, fate, "undetermined")
@@ -197,11 +208,11 @@ def _p_values(table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.nda
     Where the tuned model fires too rarely to say along what, gain and gating can speak.
     """
     smallest = np.full(len(table), np.inf)
-    for c in COORDINATES:
+    for c in held.limits:
         values = table[c].to_numpy(float)
         p = held.p_values(c, np.where(both | (c != "direction"), values, np.nan))
         smallest = np.fmin(smallest, p)
-    return np.where(enough, np.minimum(len(COORDINATES) * smallest, 1.0), np.nan)
+    return np.where(enough, np.minimum(len(held.limits) * smallest, 1.0), np.nan)
 
 
 def _q_values(table: pd.DataFrame) -> np.ndarray:
@@ -245,7 +256,7 @@ def _called(
             ELSEWHERE,
         ),
         (changed & (point == "rotated") & ~met, "undetermined", "re-encoded"),
-        *((changed & (point == name), name, "") for name in EMITTED[1:5]),
+        *((changed & (point == name), name, "") for name in EMITTED[1:6]),
         (
             point != "preserved",
             "undetermined",

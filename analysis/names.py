@@ -27,13 +27,14 @@ EMITTED = (
     "amplified",
     "suppressed",
     "re_gated",
+    "re_wired",
     "rotated",
     "lost",
     "split",
     "unstable",
     "undetermined",
 )
-"""Fates that `decide` can give; `re_wired` needs effects."""
+"""Fates that `decide` can give; `re_wired` only where effects were measured."""
 _MEASURED = ("direction", "gain", "gating", "effect", "existence")
 COLUMNS = (
     "tuned",

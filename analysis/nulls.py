@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from analysis.coordinates import COORDINATES, Coordinates
+from analysis.coordinates import COORDINATES, EFFECT, Coordinates
 from analysis.tails import rank_p, rolled, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
@@ -42,7 +42,8 @@ class Null:
     bins: Int[np.ndarray, " latents"]
     """Bin of every live latent."""
     values: dict[str, Float[np.ndarray, " latents"]]
-    """Each coordinate of every live latent; not a number where it could not be measured."""
+    """Each coordinate of every live latent, effect among them where it was measured; not a number
+    where a latent's could not be."""
     errors: dict[str, Float[np.ndarray, " latents"]] = field(default_factory=dict)
     """Standard error of each, on the scale of `standard_errors`; where absent, 0."""
     parts: tuple[str, ...] = ()
@@ -82,9 +83,11 @@ class Null:
                 "give more held-out tokens",
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
-        values = {c: live[c].to_numpy(float) for c in COORDINATES}
+        has_effects = EFFECT in live and live[EFFECT].notna().sum() >= MIN_LATENTS
+        measured = (*COORDINATES, EFFECT) if has_effects else COORDINATES
+        values = {c: live[c].to_numpy(float) for c in measured}
         values["direction"] = np.where(both, values["direction"], np.nan)
-        errors = {c: standard_errors(live, c) for c in COORDINATES}
+        errors = {c: standard_errors(live, c) for c in measured}
         return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values, errors)
 
     def reach(self, coordinates: Coordinates) -> dict[str, float]:
@@ -140,7 +143,7 @@ class Null:
         Those of a null latent of the same standard error: the bin's, its typical error replaced.
 
         Args:
-            coordinate: One of direction, gain, gating.
+            coordinate: One that was measured.
             values: What was measured.
             fire_rate: The latents' fire rates in the base model.
             errors: Their standard errors, from `standard_errors`; 0 where absent.
@@ -183,7 +186,7 @@ class Null:
             errors: Standard errors.
             level: Share of null latents that lie beyond in no coordinate, at least (Bonferroni).
         """
-        reach = 1 - (1 - level) / len(COORDINATES)
+        reach = 1 - (1 - level) / len(self.values)
         limits = np.array([np.quantile(each, reach) for each in self._null_standard(coordinate)])
         far = self.standard(coordinate, values, fire_rate, errors)
         return far > limits[np.searchsorted(self.edges, fire_rate)]
@@ -197,9 +200,9 @@ class Null:
     ) -> Float[np.ndarray, " latents"]:
         """Chance that a null latent of like fire rate and error lies as far out.
 
-        One-sided for direction (low) and gating (high), two-sided for gain. The p-value is the
-        rank of `standard` among the draws of the latent's own bin, (1 + n as extreme) / (1 + n).
-        Only where it lies beyond all of them is it refined: by a power law with the lower 95 %
+        One-sided for direction and effect (low) and gating (high), two-sided for gain. The p-value
+        is the rank of `standard` among the draws of the latent's own bin, (1 + n as extreme) / (1 +
+        n). Only where it lies beyond all of them is it refined: by a power law with the lower 95 %
         limit of Hill's exponent, or by the rank among the draws of all bins, and beyond all of
         those by their power law, whichever is smaller. A power law is heavier than the tails of
         drift, so the refinement errs towards large p-values.
@@ -228,20 +231,21 @@ class Null:
     def band(
         self, coordinate: str, fire_rate: Float[np.ndarray, " latents"], level: float = 0.95
     ) -> tuple[Float[np.ndarray, " latents"], Float[np.ndarray, " latents"]]:
-        """Where null latents of like fire rate lie, jointly over the three coordinates.
+        """Where null latents of like fire rate lie, jointly over the coordinates.
 
         Args:
-            coordinate: One of direction, gain, gating.
+            coordinate: One that was measured.
             fire_rate: The latents' fire rates in the base model.
-            level: Share of null latents inside all three bands, at least (Bonferroni).
+            level: Share of null latents inside all bands, at least (Bonferroni).
 
         Returns:
-            Lower and upper limit for every latent. Direction has no upper limit and gating no lower
-            one: a latent cannot be too much like itself.
+            Lower and upper limit for every latent. Direction and effect have no upper limit and
+            gating no lower one: a latent cannot be too much like itself.
         """
-        tail = (1 - level) / len(COORDINATES)
+        tail = (1 - level) / len(self.values)
         at = {
             "direction": (tail, None),
+            "effect": (tail, None),
             "gating": (None, 1 - tail),
             "gain": (tail / 2, 1 - tail / 2),
         }
@@ -256,12 +260,12 @@ class Null:
         return limits[bins, 0], limits[bins, 1]
 
     def smallest_p(self) -> float:
-        """The smallest p-value that ranks alone can give, corrected for three coordinates.
+        """The smallest p-value that ranks alone can give, corrected for the coordinates.
 
-        3 / (1 + n draws); smaller ones lean on the extrapolated tail.
+        Their number over 1 + n draws; smaller ones lean on the extrapolated tail.
         """
         n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
-        return len(COORDINATES) / (1 + n)
+        return len(self.values) / (1 + n)
 
     def power(self, level: float = 0.95) -> pd.DataFrame:
         """The smallest change of each coordinate that leaves the null's band, per fire-rate bin.
@@ -271,7 +275,8 @@ class Null:
 
         Returns:
             One row a bin: fire_rate_from (0 for the first), n_latents, direction (cosines below
-            are beyond), gain_low, gain_high, gating (distances above are beyond).
+            are beyond), gain_low, gain_high, gating (distances above are beyond) and, where it was
+            measured, effect (agreements below are beyond).
         """
         # A rate on an inner edge belongs to the bin below it, so step just above.
         starts = np.concatenate([[0.0], np.nextafter(self.edges, np.inf)])
@@ -284,5 +289,6 @@ class Null:
                 "gain_low": gain_low,
                 "gain_high": gain_high,
                 "gating": self.band("gating", starts, level)[1],
+                **({EFFECT: self.band(EFFECT, starts, level)[0]} if EFFECT in self.values else {}),
             }
         )

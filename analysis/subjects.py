@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
+from analysis.effects import BaseEffects, effects
 from analysis.existence import latent_scaling, presence
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
@@ -91,7 +92,7 @@ def look(
     name: str,
     path: str,
     folder: Path,
-    change: Change,
+    moved: tuple[Change, BaseEffects | None],
 ) -> Seen:
     """Lays one model on the bench.
 
@@ -101,7 +102,7 @@ def look(
         name: What to call the model.
         path: Folder or hub id of the model.
         folder: The dictionary continued on it.
-        change: How far it moved.
+        moved: How far it moved, and what latents do in the base model where effects are wanted.
 
     Raises:
         ConfigError: The model is not of the base's width, depth or tokenizer.
@@ -109,7 +110,12 @@ def look(
     """
     model = load_model(path)
     check_pair(bench.base, model)
-    return lay(bench, reference, (name, residuals(bench, model), folder), change)
+    change, base = moved
+    seen = lay(bench, reference, (name, residuals(bench, model), folder), change)
+    if base is None:
+        return seen
+    found = effects(bench, base, model, seen.firing)
+    return replace(seen, coordinates=seen.coordinates.beside(found))
 
 
 def lay(

@@ -14,7 +14,7 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
     """The coordinate on a scale where large is far from the base and spreads are comparable.
 
     Args:
-        coordinate: One of direction, gain, gating, existence.
+        coordinate: One of direction, gain, gating, effect, existence.
         values: Cosines, log ratios, Dice distances or shares.
 
     Returns:
@@ -24,7 +24,7 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
         ConfigError: There is no such coordinate.
     """
     match coordinate:
-        case "direction":
+        case "direction" | "effect":
             return np.arccos(np.clip(values, -1, 1))
         case "gating":
             return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
@@ -39,7 +39,7 @@ def rolled(coordinate: str, far: np.ndarray) -> np.ndarray:
     """The coordinate back from the scale on which latents are judged.
 
     Args:
-        coordinate: One of direction, gain, gating.
+        coordinate: One of direction, gain, gating, effect.
         far: What `unrolled` gives; what lies beyond its range is taken to its end.
 
     Example:
@@ -47,7 +47,7 @@ def rolled(coordinate: str, far: np.ndarray) -> np.ndarray:
         [0.25, 1.0]
     """
     match coordinate:
-        case "direction":
+        case "direction" | "effect":
             return np.cos(np.minimum(far, np.pi))
         case "gating":
             return np.sin(np.minimum(far, np.pi / 2)) ** 2
@@ -59,7 +59,7 @@ def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, "
 
     Args:
         table: Rows of `Coordinates.table`, or of latents with their existence.
-        coordinate: One of direction, gain, gating, existence.
+        coordinate: One of direction, gain, gating, effect, existence.
     """
     low, high = (table[f"{coordinate}_{end}"].to_numpy(float) for end in ("low", "high"))
     return np.abs(unrolled(coordinate, high) - unrolled(coordinate, low)) / (2 * 1.96)

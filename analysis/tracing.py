@@ -16,6 +16,7 @@ from analysis.carriers import Carriers, find_carriers
 from analysis.choosing import choose_by_change
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
+from analysis.effects import lay_effects
 from analysis.nulls import Null
 from analysis.subjects import Reference, Seen, Subject, look, with_scaling
 from analysis.traces import Firing
@@ -63,6 +64,8 @@ class TraceConfig:
     """Of resampling blocks, resamples and random subspaces."""
     controls: tuple[Control, ...] = ()
     """Further dictionaries of the base model, in which nothing but the dictionary changed."""
+    effects: int = 16
+    """Tokens a latent on which it is ablated and steered in every model; 0 leaves effects out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +237,9 @@ class _BaseSide:
         self.firing = through(self.bench, self.dictionary, self.bench.x)
         self.continued = through(self.bench, reference, self.bench.x)
         self.ruler = Ruler(model, neutral_text(text), self.bench.hook)
+        n, n_tokens = self.dictionary.config.d_sae, config.effects
+        lay = partial(lay_effects, self.bench, self.continued, n, n_tokens, config.seed)
+        self.effects = lay() if n_tokens else None
 
     def carriers(self) -> Carriers:
         """Persona latents of the base dictionary."""
@@ -247,7 +253,8 @@ class _BaseSide:
         changes[name] = self.ruler.measure(load_model(path))
         before = Reference(self.dictionary, self.firing, self.continued)
         folder = self.config.continued / name
-        return look(self.bench, before, name, path, folder, changes[name]), changes
+        moved = changes[name], self.effects
+        return look(self.bench, before, name, path, folder, moved), changes
 
 
 _Laid = tuple[str, str, Mapping[str, str]]

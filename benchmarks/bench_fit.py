@@ -119,7 +119,10 @@ def random_text(flags: argparse.Namespace) -> TokenizedText:
         size = int(rng.integers(flags.length // 4, flags.length + 1))
         ids.append(rng.integers(flags.vocab, size=size))
     n = sum(map(len, ids))
-    return TokenizedText(tuple(ids), pd.DataFrame({"is_special": np.zeros(n, dtype=bool)}))
+    return TokenizedText(
+        tuple(ids),
+        pd.DataFrame(dict.fromkeys(("is_special", "is_outlier"), np.zeros(n, dtype=bool))),
+    )
 
 
 def fitted(source: Source, clock: Clock, flags: argparse.Namespace) -> None:

@@ -103,6 +103,11 @@ class Traced(Protocol):
         """Of everything drawn."""
         ...
 
+    @property
+    def effects(self) -> int:
+        """Tokens a latent on which it is ablated and steered."""
+        ...
+
 
 def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
     """What the analysis is asked, from what a door was asked.
@@ -125,6 +130,7 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         observer,
         door.seed,
         _controls(cast),
+        door.effects,
     )
 
 

@@ -30,5 +30,7 @@ class Config:
     """How to read jsonl that is not labelled text."""
     read: ReadConfig = field(default_factory=ReadConfig)
     """How much of the text to read."""
+    effects: int = 16
+    """Tokens a latent on which it is ablated and steered in every model; 0 leaves effects out."""
     seed: int = 0
     """Of resampling blocks, resamples and random subspaces."""

@@ -44,6 +44,11 @@ def adam(sae: Sae, config: TrainConfig) -> torch.optim.Adam:
     return _Adam(free, lr=rate, betas=config.betas, fused=True)
 
 
+def _lying(matrix: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The same numbers in the order in which they lie, where a matrix's columns lie together."""
+    return matrix.T if matrix.ndim == 2 and not matrix.is_contiguous() else matrix
+
+
 class _Adam(torch.optim.Adam):
     """Adam that sees a matrix whose columns lie together as its transpose.
 
@@ -95,7 +100,7 @@ def step_(
         NumericalError: The gradient is not finite; nothing was changed.
     """
     sae.remove_parallel_gradient_()
-    gradients = [each.grad for each in sae.parameters() if each.grad is not None]
+    gradients = [_lying(each.grad) for each in sae.parameters() if each.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if not torch.isfinite(norm):
         raise NumericalError(

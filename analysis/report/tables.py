@@ -171,6 +171,7 @@ def power(summary: Summary) -> Table:
             three(each.direction),
             three(each.gain),
             three(each.gating),
+            three(each.effect),
             three(each.n_null),
             three(each.smallest_p),
         )
@@ -181,6 +182,7 @@ def power(summary: Summary) -> Table:
         "cosine below",
         "|log gain| above",
         "gating distance above",
+        "effect below",
         "null latents a bin",
         "smallest p",
     )

@@ -16,7 +16,16 @@ from sae.errors import ConfigError, InputError
 from sae.stream.model import SITES, LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["HookPoint", "activations", "harvest", "logits", "logits_with", "outliers", "padded"]
+__all__ = [
+    "HookPoint",
+    "activations",
+    "harvest",
+    "logits",
+    "logits_with",
+    "outliers",
+    "padded",
+    "tapped",
+]
 
 Tap = Callable[[Float[Tensor, "b p d"]], Float[Tensor, "b p d"] | None]
 
@@ -222,7 +231,7 @@ def _forward(
 ) -> Float[Tensor, "b p v"]:
     with ExitStack() as stack:
         for hook, tap in taps.items():
-            stack.enter_context(_tapped(model, hook, tap))
+            stack.enter_context(tapped(model, hook, tap))
         return model.module(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device, torch.int64),
@@ -244,7 +253,7 @@ def _frozen(model: LanguageModel) -> Iterator[None]:
 
 
 @contextmanager
-def _tapped(model: LanguageModel, hook: HookPoint, tap: Tap) -> Iterator[None]:
+def tapped(model: LanguageModel, hook: HookPoint, tap: Tap) -> Iterator[None]:
     """Show ``tap`` the residual vectors at a hook, and put its answer in their place, if any."""
     available = model.hooks
     if str(hook) not in available:

@@ -17,6 +17,7 @@ POINTS = {
     "amplified": {"gain": 0.9, "kept": 2.4},
     "suppressed": {"gain": -0.9, "kept": 0.4},
     "re_gated": {"gating": 0.6, "kept": 0.5},
+    "re_wired": {"effect": 0.2},
     "rotated": {"direction": 0.5},
     "lost": {"gating": 1.0, "kept": 0.01, "n_fires_tuned": 0, "rate_ratio": 0.0},
     "split": {"gating": 0.5, "kept": 0.5},
@@ -32,13 +33,14 @@ def _table(n, rng):
     table["gain"] = rng.normal(0, 0.05, n)
     table["gating"] = rng.uniform(0.02, 0.08, n)
     table["kept"], table["chance_cofiring"], table["chance_cosine"] = 1.0, 0.1, 0.3
+    table["effect"] = np.cos(np.abs(rng.normal(0, 0.1, n)))
     table["rate_ratio"], table["steady"] = 1.0, True
     return table
 
 
 def _coordinates(table):
     n = len(table)
-    names = ("direction", "gain", "gating", "kept")
+    names = ("direction", "gain", "gating", "effect", "kept")
     table["n_fires_base"] = table["n_fires_base"].astype(int)
     for c in names:
         reach = table.get("reach", 1e-4)
@@ -63,7 +65,7 @@ def _halved(found):
 def _decided(point, after=lambda found: found):
     rng = np.random.default_rng(0)
     null = Null.of("drift", 1.0, _coordinates(_table(N_NULL, rng)))
-    middle = {"direction": 0.999, "gain": 0.0, "gating": 0.05, "reach": 1e-4}
+    middle = {"direction": 0.999, "gain": 0.0, "gating": 0.05, "effect": 0.99, "reach": 1e-4}
     table = _table(20, rng)
     for column, value in {**middle, **point}.items():
         if column != "steady":
@@ -114,6 +116,11 @@ CONTESTED = {
         {"gain": -1.2, "kept": 0.3, "n_fires_tuned": 0},
         "suppressed",
     ),
+    "another effect of what else has changed has no name of its own": (
+        {"gain": 0.9, "kept": 2.4, "effect": 0.2},
+        "amplified",
+    ),
+    "without a measured effect the others decide": ({"effect": np.nan}, "preserved"),
     "turned, of few tuned firings": ({"direction": 0.5, "n_fires_tuned": 12}, "undetermined"),
 }
 
