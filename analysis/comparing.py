@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
 from analysis.bench import ModelBench, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
 from analysis.intervals import Interval
 from analysis.reuse import reuse_index
+from analysis.shares import Side, kl_shares
 from analysis.span import SpanShare
 from analysis.subjects import Subject
 from analysis.tracing import Study
+from sae import read
 from sae.errors import InputError
 from sae.stream.model import load_model
 
@@ -51,6 +54,9 @@ class Comparison:
     """By arm; empty without a pole or without persona latents."""
     fidelity: Mapping[str, Interval]
     """FVU of the base dictionary, by tuned model and null checkpoint."""
+    kl: Mapping[str, pd.DataFrame]
+    """What each part of the difference accounts for (`shares.kl_shares`), by tuned model and null
+    checkpoint that one was held against; empty without language models."""
 
 
 def compare(study: Study) -> Comparison:
@@ -74,7 +80,32 @@ def compare(study: Study) -> Comparison:
     pairs = _pairs(study, study.bench, texts) if isinstance(study.bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
-    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities)
+    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, _kl(study))
+
+
+def _kl(study: Study) -> dict[str, pd.DataFrame]:
+    bench, config = study.bench, study.config
+    if not isinstance(bench, ModelBench):
+        return {}
+    paths = {each.name: each.path for each in config.tuned}
+    for null in config.nulls:
+        paths |= null.checkpoints()
+    used = {n for v in study.verdicts.values() if v.null is not None for n in v.null.names}
+    seen = {**study.seen, **{name: study.nulls.seen[name] for name in sorted(used)}}
+    before = Side(bench.base, read(config.continued / "base")[0], study.continued, bench.x)
+    n, found = study.dictionary[0].config.d_sae, {}
+    for name, one in seen.items():
+        dictionary, _ = read(config.continued / name)
+        after = Side(load_model(paths[name]), dictionary, one.firing, one.x)
+        verdict = study.verdicts.get(name)
+        new = {} if verdict is None else _novel(verdict.fates)
+        found[name] = kl_shares(bench, before, after, n, new)
+    return found
+
+
+def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:
+    mine = fates.loc[fates["origin"] == "tuned"]
+    return {str(fate): rows["latent"].to_numpy(int) for fate, rows in mine.groupby("fate")}
 
 
 def _pairs(study: Study, bench: ModelBench, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:

@@ -1,7 +1,7 @@
 """A study and its comparison -> the summary: every number with its interval and its null."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,7 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         in_span_share=_share(comparison, name, "latents"),
         in_contrast_span_share=_share(comparison, name, "contrasts"),
         fidelity_fvu=_maybe(comparison.fidelity.get(name), null_high=fvu_high),
+        kl_shares=_kl_shares(comparison, name, null.names if null else ()),
         behaviour=grown.get("behaviour") or {},
         size=Size(change.weights, change.activations, change.kl),
         learned=grown.get("learned"),
@@ -184,6 +185,21 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
 def _share(comparison: Comparison, name: str, span: str) -> Measured | None:
     found = comparison.shares.get((name, span))
     return None if found is None else _measured(found.share, null_high=found.null_high)
+
+
+def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[str, Measured]:
+    if name not in comparison.kl:
+        return {}
+    there = [comparison.kl[null]["share"].to_numpy(float) for null in nulls]
+    rows = comparison.kl[name].to_dict("records")
+    return {
+        str(row["part"]): _measured(
+            Interval(row["share"], row["share_low"], row["share_high"]),
+            null_low=float(min(each[i] for each in there)) if there else None,
+            null_high=float(max(each[i] for each in there)) if there else None,
+        )
+        for i, row in enumerate(rows)
+    }
 
 
 def _pair(pair: Any) -> SpanDifference:

@@ -92,7 +92,8 @@ def effects(bench: ModelBench, base: BaseEffects, model: LanguageModel, tuned: F
     Raises:
         ConfigError: The tuned model cannot be read token by token, or has no unembedding.
     """
-    z = np.asarray(sparse.csr_array(tuned.z)[base.row, base.latent]).ravel()
+    z = sparse.csr_array(tuned.z[base.row])[np.arange(len(base.row)), base.latent]
+    z = np.asarray(z.todense() if sparse.issparse(z) else z).ravel()
     met = z > 0
     latent, row = base.latent[met], base.row[met]
     pushes = _pushes(tuned, latent, z[met], base.dose)

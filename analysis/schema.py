@@ -149,6 +149,10 @@ class Arm:
     """The same for the span of the personas' mean activations."""
     fidelity_fvu: Measured | None = holds(Measured, 0, default=None)
     """FVU of the base dictionary on the arm's activations; null: the null's checkpoint."""
+    kl_shares: dict[str, Measured] = holds(Measured, many="map", default_factory=dict)
+    """Share of KL(base || tuned) on held-out text that each part of the difference at the hook
+    accounts for, one taken after another in this order, and last `layers_above`; null: the same of
+    the null's checkpoints. Empty without language models."""
     behaviour: dict[str, Any] = holds("any", many="map", default_factory=dict)
     """What the arm does, by name: numbers, text or measured values."""
     size: Size = holds(Size, default=Size())

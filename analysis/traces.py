@@ -36,6 +36,8 @@ class Firing:
     """Sum of z (x - x_hat) over each block."""
     reading: Reading | None = None
     """What the latents read where they are silent; where absent, they are taken to read 0."""
+    index: Int[np.ndarray, " d_sae"] | None = None
+    """Where each is in its dictionary, once they are in another order."""
 
     def __post_init__(self) -> None:
         if shape(self.z)[1] != len(self.rows):
@@ -53,6 +55,7 @@ class Firing:
             self.rows[order],
             None if moments is None else moments[:, order],
             None if reading is None else reading.of(order),
+            order if self.index is None else self.index[order],
         )
 
 

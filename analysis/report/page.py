@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from analysis.cards import HERE, Card, Trace, load_trace, templates
 from analysis.marks import FATE_MARKS
-from analysis.report import claims, contexts, controls, tables, words
+from analysis.report import claims, contexts, controls, kl, tables, words
 from analysis.report.drawings import drawings
 from sae.errors import InputError
 
@@ -111,6 +111,7 @@ def _context(trace: Trace) -> dict[str, Any]:
         "error_sentences": list(words.error_sentences(summary)),
         "claims": claims.table(trace),
         "contexts": contexts,
+        "kl": kl.table(summary),
         "controls": controls,
         "figures": {each.name: each for each in drawings(trace)},
         "tables": tables,

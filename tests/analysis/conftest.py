@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import summary as summaries
+from analysis.shares import ABOVE, PARTS
 
 PERSONAS = (
     "pirate", "sage", "farmer", "villain", "clerk", "child", "soldier", "poet",
@@ -19,6 +20,7 @@ TUNED = ARMS[:3]
 N_LATENTS = 100
 CONTEXTS = {"story": ("narrator", "character"), "chat": ("system", "user", "assistant", "template")}
 COORDINATES = ("direction", "gain", "gating")
+SHARES = (0.02, 0.3, 0.1, 0.01, 0.06, 0.04, 0.17, 0.3)
 CHANGED = ("amplified", "suppressed", "re_gated", "rotated", "lost")
 WORDS = [
     "arr",
@@ -83,6 +85,10 @@ def summary_data():
     for name in TUNED:
         arms[name]["repurposed_share"] = measured(rng, 0.2, 0.1)
         arms[name]["novel_share"] = measured(rng, 0.02, 0.009)
+        arms[name]["kl_shares"] = {
+            part: measured(rng, value, 0.02, null_low=value - 0.1, null_high=value + 0.1)
+            for part, value in zip((*PARTS, ABOVE), SHARES, strict=True)
+        }
     return {
         "dictionary": {"fvu": 0.1834, "l0": 15.91, "ce_recovered": 0.962, "dead_fraction": 0.012},
         "base": {"ce": 1.874, "ideal_ce": 1.802},

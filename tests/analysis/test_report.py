@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis import drawn, report
-from analysis.report import words
+from analysis.marks import three
+from analysis.report import kl, words
 from analysis.summary import parse
 from sae.errors import InputError
 
@@ -150,6 +151,19 @@ def test_the_limits_are_said(text):
     said = "Intervals cover documents only: one seed, an illustration and not a verdict"
     assert said in plain(text)
     assert "The piston arm stopped before its loss was flat." in text
+
+
+def test_where_kl_comes_from_stands_beside_its_null(text, data):
+    said = plain(text)
+    at = said.index("Where the difference in predictions comes from")
+    share = data["arms"]["assistant"]["kl_shares"]["re_weighting"]
+    value, low, high = (three(share[name]) for name in ("value", "low", "high"))
+    expected = f"{value} ({low} to {high}) [0.200 to 0.400]"
+    assert expected in said[at : at + 2000]
+    assert "layers above the hook" in said[at : at + 2500]
+    for arm in data["arms"].values():
+        arm.pop("kl_shares", None)
+    assert kl.table(parse(data)) is None
 
 
 @pytest.mark.parametrize("without", [OPTIONAL[:1], OPTIONAL[1:3], OPTIONAL])
