@@ -126,7 +126,7 @@ def test_a_constant_shift_is_a_mean_shift(bench, tiny_model, dictionary):
     assert found["mean_shift"] + found["dictionary_error"] == pytest.approx(1, abs=1e-3)
     assert found["novel_in_span"] == found["novel_out_of_span"] == 0
     seen_by_latents = by_part(kl_shares(bench, one, side(bench, tuned, dictionary), N, {}))
-    assert seen_by_latents["re_weighting"] > 0.1
+    assert abs(seen_by_latents["re_weighting"]) > 0.1  # a bias that did not move leaves it to them
 
 
 def test_a_novel_latent_gets_its_own(bench, tiny_model):
