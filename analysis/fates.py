@@ -46,9 +46,9 @@ class Rule:
     """Absolute gain, in nats, that preservation allows, however far the null drifts."""
     max_gating: float = 0.5
     """Dice distance that preservation allows, however far the null drifts."""
-    min_effect: float = 0.5
+    min_effect: float = 0.0
     """Agreement of effects that preservation needs where they were measured, however far the null
-    drifts."""
+    drifts; 0 is that of effects with nothing in common."""
 
 
 @dataclass(frozen=True, eq=False)

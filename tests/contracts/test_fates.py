@@ -131,6 +131,22 @@ def test_contested_points(case):
     assert _decided(point)["fate"] == fate
 
 
+def test_effects_count_only_where_the_null_has_them():
+    rng = np.random.default_rng(0)
+    drift = _coordinates(_table(N_NULL, rng))
+    without = [name for name in drift.table if name.startswith("effect")]
+    bare = Null.of("drift", 1.0, replace(drift, table=drift.table.drop(columns=without)))
+    whole = Null.of("drift", 1.0, drift)
+    table = _table(20, rng)
+    table["reach"], table.loc[0, "effect"] = 1e-4, 0.2
+    found = _coordinates(table)
+    assert decide(found, whole).loc[0, "fate"] == "re_wired"
+    row = decide(found, bare).loc[0]
+    assert (row["fate"], row["effect"]) == ("preserved", 0.2)
+    assert whole.smallest_p() == pytest.approx(bare.smallest_p() * 4 / 3)
+    assert "effect" in whole.power() and "effect" not in bare.power()
+
+
 def test_rows_have_the_promised_columns_and_nothing_invented():
     rows = fate_rows(pd.DataFrame({"latent": [3], "fate": ["novel_in_span"]}))
     assert tuple(rows.columns) == COLUMNS
