@@ -214,6 +214,7 @@ class Trace(TraceFolder):
             coordinates=tuple(
                 Coordinate(c, value, low, high, bands.get(c))
                 for c, (value, low, high) in values.items()
+                if c != "effect" or not math.isnan(value)  # few traces measure it of all latents
             ),
             fires=tuple(_fires(row) for row in self.rows("traces", latent, tuned)),
             groups=groups,

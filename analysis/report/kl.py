@@ -2,6 +2,7 @@
 
 from analysis.marks import three
 from analysis.report.tables import Table
+from analysis.report.words import range_of
 from analysis.schema import Measured, Summary
 
 __all__ = ["table"]
@@ -25,26 +26,26 @@ def table(summary: Summary) -> Table | None:
         summary: Of the trace.
 
     Returns:
-        One row a part; None where none was measured.
+        One row a tuned model and part; None where none was measured.
     """
     arms = {name: each.kl_shares for name, each in summary.arms.items() if each.kl_shares}
     if not arms:
         return None
     rows = [
-        (word, *(_cell(shares.get(part)) for shares in arms.values()))
-        for part, word in WORDS.items()
+        (name, WORDS.get(part, part), range_of(share), _null(share))
+        for name, shares in arms.items()
+        for part, share in shares.items()
     ]
+    head = ("tuned model", "part", "share [95 % interval]", "the null's checkpoints")
     caption = (
         "Share of KL(base || tuned) on held-out text that is gone once a part of the difference at "
-        "the hook is taken from the tuned model, part after part, with its 95 % interval; in "
-        "brackets the range of the null's checkpoints. Parts overlap, so their order matters; "
-        "below 0 a part made up for others"
+        "the hook is taken from the tuned model, part after part, beside the range of the null's "
+        "checkpoints. Parts overlap, so their order matters; below 0 a part made up for others"
     )
-    return Table(caption, ("part", *arms), rows)
+    return Table(caption, head, rows, frozenset({0, 1}))
 
 
-def _cell(share: Measured | None) -> str:
-    if share is None or share.value is None:
+def _null(share: Measured) -> str:
+    if share.null_low is None:
         return "n/a"
-    null = f" [{three(share.null_low)} to {three(share.null_high)}]"
-    return f"{three(share.value)} ({three(share.low)} to {three(share.high)}){null}"
+    return f"{three(share.null_low)} to {three(share.null_high)}"

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pandas as pd
@@ -150,3 +151,23 @@ def test_a_table_without_a_column_is_named(new_trace, tmp_path):
     (folder / "fates.parquet").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"fates\.parquet"):
         load_trace(folder)
+
+
+def test_an_effect_is_shown_where_it_was_measured(new_trace, tmp_path):
+    folder = new_trace(tmp_path)
+    table = pd.read_parquet(folder / "fates.parquet")
+    mine = (table["latent"] == 3) & (table["tuned"] == "assistant")
+    table.loc[mine, ["effect", "effect_low", "effect_high"]] = 0.6, 0.4, 0.7
+    table.to_parquet(folder / "fates.parquet")
+    nulls = json.loads((folder / "nulls.json").read_text())
+    for each in nulls["arms"]["assistant"]["power"]:
+        each["effect"] = 0.8
+    (folder / "nulls.json").write_text(json.dumps(nulls))
+    found = {c.name: c for c in load_trace(folder).card(3, "assistant").coordinates}
+    assert (found["effect"].value, found["effect"].null[0]) == (0.6, 0.8)
+    assert found["effect"].where == "beyond the null"
+    assert [c.name for c in load_trace(folder).card(3, "piston").coordinates] == [
+        "direction",
+        "gain",
+        "gating",
+    ]

@@ -98,9 +98,9 @@ def test_power_is_the_band_of_each_bin():
 
 def test_an_unknown_coordinate_is_refused():
     values, rates = _draws(np.random.default_rng(5), 50, "normal")
-    null = _null({**values, "effect": values["gain"]}, rates)
+    null = _null({**values, "colour": values["gain"]}, rates)
     with pytest.raises(ConfigError, match="choose among direction"):
-        null.p_values("effect", values["gain"], rates)
+        null.p_values("colour", values["gain"], rates)
 
 
 def test_equal_fire_rates_make_one_bin():

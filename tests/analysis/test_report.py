@@ -158,8 +158,8 @@ def test_where_kl_comes_from_stands_beside_its_null(text, data):
     at = said.index("Where the difference in predictions comes from")
     share = data["arms"]["assistant"]["kl_shares"]["re_weighting"]
     value, low, high = (three(share[name]) for name in ("value", "low", "high"))
-    expected = f"{value} ({low} to {high}) [0.200 to 0.400]"
-    assert expected in said[at : at + 2000]
+    row = f"other activations of inherited latents {value} [{low}, {high}] 0.200 to 0.400"
+    assert f"assistant {row}" in said[at : at + 2000]
     assert "layers above the hook" in said[at : at + 2500]
     for arm in data["arms"].values():
         arm.pop("kl_shares", None)
