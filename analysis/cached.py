@@ -64,7 +64,7 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
 
     Raises:
         InputError: A cache is missing or damaged, lacks a label, or is of other tokens, another
-            order or another width than the base's.
+            order, other labels or another width than the base's.
     """
     found = [ActivationCache.open(each) for each in (base, *others)]
     first = found[0]
@@ -78,7 +78,9 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
             raise InputError(asked, f"width {cache.d_in}, not {first.d_in}", do)
         if cache.n_tokens != first.n_tokens:
             raise InputError(asked, f"{cache.n_tokens} tokens, not {first.n_tokens}", do)
-        for name in SAME:
+        # A cache may say nothing of roles and the like; what it says must be what the base's says.
+        said = [name for name in LABELS if name not in SAME and name in cache.tokens]
+        for name in (*SAME, *said):
             differs = np.flatnonzero(_column(cache, name) != _column(first, name))
             if len(differs):
                 raise InputError(asked, f"another {name} from token {differs[0]} on", do)
@@ -86,8 +88,10 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
 
 
 def _column(cache: ActivationCache, name: str) -> np.ndarray:
-    empty = np.full(cache.n_tokens, None)
-    return cache.tokens[name].to_numpy() if name in cache.tokens else empty
+    if name not in cache.tokens:
+        return np.full(cache.n_tokens, None)
+    column = cache.tokens[name]
+    return column.astype(object).where(column.notna(), None).to_numpy()
 
 
 def vectors(

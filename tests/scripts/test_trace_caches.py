@@ -167,10 +167,12 @@ def others(world, x):
         "order": (x[order], tokens.iloc[order].reset_index(drop=True), "another doc from token 0"),
         "words": (x, tokens.assign(token_id=1 + tokens["token_id"]), "another token_id from token"),
         "bare": (x, tokens.drop(columns="doc"), "another doc from token 0"),
+        "roles": (x, tokens.assign(role="nobody"), "another role from token 0"),
+        "splits": (x, tokens.assign(split=tokens["split"][::-1].to_numpy()), "another split from"),
     }
 
 
-@pytest.mark.parametrize("which", ["width", "fewer", "order", "words", "bare"])
+@pytest.mark.parametrize("which", ["width", "fewer", "order", "words", "bare", "roles", "splits"])
 def test_a_cache_of_something_else_is_refused(which, world, caches, door, tmp_path):
     x = world.base().x
     given, tokens, why = others(world, x)[which]
