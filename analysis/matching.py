@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from analysis.matrices import cofiring, fires, n_fires
+from analysis.matrices import cofiring, cosines, fires, n_fires
 from analysis.traces import Firing
 
 __all__ = ["splits", "standing", "steady", "swaps"]
@@ -19,23 +19,30 @@ WITHIN = 0.3  # share of a part's firings that are the whole's
 PART, MOST, TOGETHER = 0.15, 0.85, 0.5  # of the whole's firings: each part, the largest, all
 
 
-def swaps(dice: Float[np.ndarray, "n d_sae"]) -> Int[np.ndarray, " d_sae"]:
+def swaps(
+    dice: Float[np.ndarray, "n d_sae"], cosine: Float[np.ndarray, "n d_sae"]
+) -> Int[np.ndarray, " d_sae"]:
     """The order of tuned latents in which each is at the index of the base latent it stands for.
 
     Pairs are taken from the most alike down. A latent gives up its own index where another one
     fires more like the base latent, in at least half of their firings, and more like it than like
     the base latent of its own index; the two then change places, if both together are more alike.
+    Where its own still fires on half, the other must point more its way too: several latents may
+    fire on the same tokens, and then firing alone cannot tell them apart.
 
     Args:
         dice: Overlap of base and tuned latents; the first n of both share an index.
+        cosine: Of their decoder rows.
 
     Example:
-        >>> swaps(np.array([[0.1, 0.0, 0.9], [0.0, 0.8, 0.0]])).tolist()
+        >>> dice = np.array([[0.1, 0.0, 0.9], [0.0, 0.8, 0.0]])
+        >>> swaps(dice, np.zeros((2, 3))).tolist()
         [2, 1, 0]
     """
     n, order = len(dice), np.arange(dice.shape[1])
-    own = dice[np.arange(n), np.arange(n)]
-    better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE))
+    own, points = (each[np.arange(n), np.arange(n)] for each in (dice, cosine))
+    is_clear = (own[:, None] < ALIKE) | (cosine > points[:, None])
+    better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE) & is_clear)
     taken = set()
     for base, tuned in better[np.argsort(-dice[tuple(better.T)], kind="stable")]:
         rival, left = (own[tuned], dice[tuned, base]) if tuned < n else (0.0, 0.0)
@@ -82,7 +89,7 @@ def standing(
         The firing in that order, and the Dice overlap of every base latent with every one of it.
     """
     dice = cofiring(base.z, tuned.z)
-    order = swaps(dice[:n])
+    order = swaps(dice[:n], cosines(base.rows[:n], tuned.rows))
     return (tuned, dice) if _is_plain(order) else (tuned.of(order), dice[:, order])
 
 

@@ -33,14 +33,28 @@ def test_a_latent_whose_place_was_taken_stands_where_it_was():
     ],
 )
 def test_otherwise_the_index_stays(dice):
-    assert swaps(np.array(dice)).tolist() == [0, 1]
+    other = np.array([[0.5, 0.9], [0.1, 0.2]])  # the other points more alike: only firing decides
+    assert swaps(np.array(dice), other).tolist() == [0, 1]
+
+
+def test_of_latents_that_fire_on_the_same_tokens_direction_tells_which_is_which():
+    """In a drifted model one overlap is by chance larger than that of the index."""
+    dice = np.array([[0.99, 1.0], [0.97, 0.96]])
+    apart, crossed = np.array([[0.95, 0.1], [0.1, 0.95]]), np.array([[0.1, 0.95], [0.95, 0.1]])
+    assert swaps(dice, apart).tolist() == [0, 1]
+    assert swaps(dice, crossed).tolist() == [1, 0]
+    base = np.array([[2, 1], [1, 2], [2, 2], [1, 0]])
+    tuned = np.array([[2, 1], [1, 2], [2, 2], [0, 1]])
+    found, overlap = standing(firing(base), firing(tuned), 2)
+    assert overlap[0, 1] > overlap[0, 0]  # else nothing is shown
+    assert found.z.toarray().tolist() == tuned.tolist()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 2**31))
 def test_every_latent_keeps_one_place_and_no_pair_gets_less_alike(n, n_added, seed):
     dice = np.random.default_rng(seed).random((n, n + n_added))
-    order = swaps(dice)
+    order = swaps(dice, np.random.default_rng(seed + 1).uniform(-1, 1, dice.shape))
     assert sorted(order) == list(range(n + n_added))
     assert (dice[np.arange(n), order[:n]].sum()) >= np.trace(dice[:, :n]) - 1e-12
 
