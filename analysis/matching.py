@@ -27,8 +27,9 @@ def swaps(
     Pairs are taken from the most alike down. A latent gives up its own index where another one
     fires more like the base latent, in at least half of their firings, and more like it than like
     the base latent of its own index; the two then change places, if both together are more alike.
-    Where its own still fires on half, the other must point more its way too: several latents may
-    fire on the same tokens, and then firing alone cannot tell them apart.
+    An index at which firings agree by half is given up, on either side, only where the new partner
+    points more alike too: several latents may fire on the same tokens, and then firing alone cannot
+    tell which is which.
 
     Args:
         dice: Overlap of base and tuned latents; the first n of both share an index.
@@ -41,8 +42,9 @@ def swaps(
     """
     n, order = len(dice), np.arange(dice.shape[1])
     own, points = (each[np.arange(n), np.arange(n)] for each in (dice, cosine))
-    is_clear = (own[:, None] < ALIKE) | (cosine > points[:, None])
-    better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE) & is_clear)
+    is_free = (own[:, None] < ALIKE) | (cosine > points[:, None])
+    is_free[:, :n] &= (own < ALIKE) | (cosine[:, :n] > points)
+    better = np.argwhere((dice > own[:, None]) & (dice >= ALIKE) & is_free)
     taken = set()
     for base, tuned in better[np.argsort(-dice[tuple(better.T)], kind="stable")]:
         rival, left = (own[tuned], dice[tuned, base]) if tuned < n else (0.0, 0.0)

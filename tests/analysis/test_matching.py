@@ -43,6 +43,9 @@ def test_of_latents_that_fire_on_the_same_tokens_direction_tells_which_is_which(
     apart, crossed = np.array([[0.95, 0.1], [0.1, 0.95]]), np.array([[0.1, 0.95], [0.95, 0.1]])
     assert swaps(dice, apart).tolist() == [0, 1]
     assert swaps(dice, crossed).tolist() == [1, 0]
+    silent = np.array([[0.0, 0.99], [0.0, 0.97]])  # the first fires no more, the second still does
+    assert swaps(silent, apart).tolist() == [0, 1]
+    assert swaps(silent, crossed).tolist() == [1, 0]
     base = np.array([[2, 1], [1, 2], [2, 2], [1, 0]])
     tuned = np.array([[2, 1], [1, 2], [2, 2], [0, 1]])
     found, overlap = standing(firing(base), firing(tuned), 2)
