@@ -12,7 +12,7 @@ from itertools import accumulate
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import log_softmax
@@ -162,7 +162,9 @@ def _divergences(
     taken = [torch.zeros_like(parts[0]), *accumulate(parts), *parts[1:]]
     for each in taken:
 
-        def less(z: Float[Tensor, "b p d"], each: Tensor = each) -> Float[Tensor, "b p d"]:
+        def less(
+            z: Float[Tensor, "b p d"], each: Float[Tensor, "n d"] = each
+        ) -> Float[Tensor, "b p d"]:
             out = z.clone()
             out[mask.to(z.device)] -= each.to(z)
             return out
@@ -171,7 +173,9 @@ def _divergences(
         yield (before.exp() * (before - after)).sum(-1).numpy()
 
 
-def _log_p(scores: Float[Tensor, "b p v"], mask: Tensor, counted: Tensor) -> Tensor:
+def _log_p(
+    scores: Float[Tensor, "b p v"], mask: Bool[Tensor, "b p"], counted: Bool[Tensor, " n"]
+) -> Float[Tensor, "counted v"]:
     return log_softmax(scores[mask.to(scores.device)].cpu()[counted].double(), -1)
 
 
@@ -212,7 +216,10 @@ class _Split:
         return z @ plus if minus is None else z @ plus - z_base @ minus
 
     def parts(
-        self, x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_in"], counted: Tensor
+        self,
+        x: Float[Tensor, "n d_in"],
+        y: Float[Tensor, "n d_in"],
+        counted: Bool[Tensor, " n"],
     ) -> list[Float[Tensor, "n d_in"]]:
         """The parts of y - x, in the order of `PARTS`."""
         z, z_base = self.tuned.latents(y[counted]), self.base.latents(x[counted])

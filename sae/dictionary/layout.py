@@ -121,8 +121,8 @@ class Single(nn.Module):
             rows: Decoder rows.
         """
         for part, along in zip(gradient.split(_ROWS), rows.split(_ROWS), strict=True):
-            squares = torch.linalg.vector_norm(along, dim=-1).square_().clamp_min_(_LEAST**2)
-            share = torch.linalg.vecdot(part, along) / squares
+            size = torch.linalg.vector_norm(along, dim=-1).clamp_min_(_LEAST)
+            share = torch.linalg.vecdot(part, along) / size.square_()
             part.addcmul_(along, share.unsqueeze(-1), value=-1)
 
 

@@ -151,8 +151,8 @@ class _Caught(Exception):
 
 
 @contextmanager
-def _heard(head: torch.nn.Module, caught: list[Tensor]) -> Iterator[None]:
-    def hear(_: Any, args: tuple[Tensor, ...]) -> None:
+def _heard(head: torch.nn.Module, caught: list[Float[Tensor, "b p d"]]) -> Iterator[None]:
+    def hear(_: Any, args: tuple[Float[Tensor, "b p d"], ...]) -> None:
         caught.append(args[0])
         raise _Caught
 
