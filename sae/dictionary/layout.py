@@ -1,8 +1,8 @@
 """Whose vectors a dictionary's inputs are, and what that asks of its rows.
 
-A layout is a part of a dictionary: it knows the scales of inputs, what the length of a row is,
-where rows start and what holds after every step. `Single` is one model, `SideBySide` several. An
-encoder is given as rows too, one a latent: `W_enc.T`.
+A layout is a part of a dictionary: it knows scales of inputs, what the length of a row is, where
+rows start and what holds after every step. `Single` is one model, `SideBySide` several. An encoder
+is given as rows too, one a latent: `W_enc.T`.
 """
 
 from typing import NamedTuple
@@ -121,8 +121,7 @@ class Single(nn.Module):
             rows: Decoder rows.
         """
         for part, along in zip(gradient.split(_ROWS), rows.split(_ROWS), strict=True):
-            size = torch.linalg.vector_norm(along, dim=-1).clamp_min_(_LEAST)
-            share = torch.linalg.vecdot(part, along) / size.square_()
+            share = torch.linalg.vecdot(part, along) / along.norm(dim=-1).clamp_min_(_LEAST) ** 2
             part.addcmul_(along, share.unsqueeze(-1), value=-1)
 
 
