@@ -106,7 +106,7 @@ def kl_shares(
             continue
         keep = np.concatenate([each for each in counted if each.any()])
         found = np.stack(list(_divergences(bench, base, tuned, split, kept, keep)), axis=1)
-        rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in kept])[keep]
+        rows = np.concatenate([np.arange(int(starts[i]), int(starts[i + 1])) for i in kept])[keep]
         block = bench.blocks.of_token[np.cumsum(bench.counted)[rows] - 1]
         np.add.at(sums, block, found)
         n_tokens += len(found)
