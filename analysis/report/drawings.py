@@ -107,7 +107,7 @@ def _fates(trace: TraceFolder) -> Iterator[Drawing]:
     caption = (
         "Share of latents with each fate, persona latents and all others apart, for every tuned "
         f"model; n = {n:,} latents over all models, counted in the table. A change needs q ≤ 0.05 "
-        "and a point beyond the null's band; preserved needs all three 95 % intervals inside it. "
+        "and a point beyond the null's band; preserved needs every 95 % interval inside it. "
         "Hatched: undetermined, unstable or split. Counts carry no interval: how often a call is "
         "wrong is measured below."
     )
