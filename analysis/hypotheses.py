@@ -163,7 +163,7 @@ CLAIMS: Mapping[str, tuple[str, Claim]] = {
 }
 """Claims that a trace can judge, and how."""
 UNTOLD: Mapping[str, tuple[str, str]] = {
-    "H5": ("Re-weighted persona latents account for the change.", "shares of KL by patching"),
+    "H5": ("Re-weighted persona latents account for the change.", "persona latents patched alone"),
     "H6": ("A prompt and tuning move persona latents alike.", "an arm that is only prompted"),
     "H7": ("A persona of the corpus is easier to tune to than one held out.", "a held-out persona"),
     "H8": ("Tuning one trait moves the traits that went with it.", "a world without that tie"),
