@@ -195,8 +195,8 @@ def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[
     return {
         str(row["part"]): _measured(
             Interval(row["share"], row["share_low"], row["share_high"]),
-            null_low=float(min(each[i] for each in there)) if there else None,
-            null_high=float(max(each[i] for each in there)) if there else None,
+            null_low=to_json(float(min(each[i] for each in there))) if there else None,
+            null_high=to_json(float(max(each[i] for each in there))) if there else None,
         )
         for i, row in enumerate(rows)
     }

@@ -37,7 +37,7 @@ class BaseEffects:
     row: Int[np.ndarray, " m"]
     """Counted token on which it was done."""
     dose: Float[np.ndarray, " n_latents"]
-    """What is added to steer: the mean activation of each latent on its tokens."""
+    """What is added to steer, the mean of each latent on its tokens; unit: activation."""
     changes: Float[np.ndarray, "kinds m d"]
     """What ablating and steering did to the state that the unembedding reads."""
     head: Float[np.ndarray, "v d"]

@@ -91,7 +91,7 @@ def kl_shares(
         One row a part, in the order in which they are taken, and last `layers_above`: part, kl
         (nats a token that taking it saves, after those before it), share of all of KL with
         share_low and share_high (95 %, over documents), and alone (share it saves when taken
-        first); the shares add up to 1.
+        first); the shares add up to 1, and are not numbers where the models predict the same.
     """
     split = _Split(base, tuned, n_inherited, novel)
     starts = bench.text.starts
@@ -117,7 +117,7 @@ def _table(sums: np.ndarray, n_tokens: int, bench: ModelBench) -> pd.DataFrame:
     n = len(PARTS)
     whole = np.ones((1, len(sums)))
     (kl, alone, _), (_, _, drawn) = (_taken(w @ sums) for w in (whole, bench.weights))
-    share = kl[0] / kl[0].sum()
+    share = _over(kl[0], kl[0].sum(keepdims=True))
     low, high = bounds(drawn, bench.blocks.n_blocks)
     return pd.DataFrame(
         {
@@ -138,7 +138,13 @@ def _taken(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kl = np.concatenate([along[:, :-1] - along[:, 1:], along[:, -1:]], axis=1)
     # The first part is taken first, so that what it saves alone is known.
     alone = along[:, :1] - np.concatenate([along[:, 1:2], sums[:, n + 1 :]], axis=1)
-    return kl, alone / along[:, :1], kl / along[:, :1]
+    return kl, _over(alone, along[:, :1]), _over(kl, along[:, :1])
+
+
+def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Not a number where there is no KL to have a share of."""
+    out = np.full(np.shape(part), np.nan)
+    return np.divide(part, whole, out=out, where=np.broadcast_to(whole, out.shape) > 0)
 
 
 @torch.no_grad()

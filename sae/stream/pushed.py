@@ -56,7 +56,8 @@ def pushed_states(
         ids: Documents.
         at: For every push the document and the place of its token in it.
         hook: Where to push.
-        pushes: What is added to the residual vector, for every kind of push and token.
+        pushes: What is added to the residual vector, for every kind of push and token; unit:
+            activation.
 
     Returns:
         The changes, of the state that `unembedding` multiplies.

@@ -114,6 +114,13 @@ def test_layers_above_are_what_is_left(bench, tiny_model, dictionary):
     assert by_part(found)[ABOVE] == pytest.approx(1, abs=1e-4)
 
 
+def test_of_no_kl_there_are_no_shares(bench, tiny_model, dictionary):
+    one = side(bench, tiny_model, dictionary)
+    found = kl_shares(bench, one, one, N, {})
+    assert found["kl"].tolist() == [0.0] * (len(PARTS) + 1)
+    assert found[["share", "share_low", "share_high", "alone"]].isna().all(axis=None)
+
+
 def test_a_constant_shift_is_a_mean_shift(bench, tiny_model, dictionary):
     by = torch.from_numpy(np.random.default_rng(0).normal(size=bench.x.shape[1])).float()
     tuned = altered(tiny_model, lambda out: out + by, HOOK.layer)
