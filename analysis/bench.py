@@ -6,14 +6,16 @@ the base model apart. Every table and matrix here has one row a counted token, i
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.intervals import Blocks, assign_blocks, resample_weights
+from analysis.profiles import strata
 from analysis.readings import reading
 from analysis.traces import Firing, firing
 from sae.dictionary.sae import Sae
@@ -43,6 +45,11 @@ class Bench:
     """Resamples of the blocks, the same for every statistic."""
     x: Float[np.ndarray, "n d_in"]
     """The base model's residual vectors."""
+
+    @cached_property
+    def strata(self) -> Int[np.ndarray, " n"]:
+        """Stratum of every counted token (`profiles.strata`)."""
+        return strata(self.tokens)
 
     def at(self, role: str, context: str | None = None) -> Bool[np.ndarray, " n"]:
         """Tokens of a role, inside a turn, in one context or in all."""

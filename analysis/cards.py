@@ -23,11 +23,19 @@ from analysis.snippets import GROUPS, Snippet, grouped
 __all__ = ["Card", "Coordinate", "Fires", "Trace", "load_trace", "templates"]
 
 HERE = Path(__file__).parent / "report"
-AXES = {"direction": (0.0, 1.0), "gain": (-1.5, 1.5), "gating": (0.0, 1.0), "effect": (0.0, 1.0)}
+AXES = {
+    "direction": (0.0, 1.0),
+    "gain": (-1.5, 1.5),
+    "gating": (0.0, 1.0),
+    "profile": (0.0, 1.0),
+    "effect": (0.0, 1.0),
+}
+NOT_ALWAYS = ("profile", "effect")  # left out where they were not measured
 MEANING = {
     "direction": "cosine of its decoder rows",
     "gain": "log ratio of firing strength where both fire",
     "gating": "Dice distance of the tokens on which it fires",
+    "profile": "share of its activation in other personas, roles or kinds of document",
     "effect": "agreement of what ablating and steering it do to the next token",
 }
 SPACED = re.compile(r"(?<=\d) %")
@@ -40,7 +48,7 @@ class Coordinate:
     """A measured coordinate with its interval and the null's band."""
 
     name: str
-    """direction, gain, gating or effect."""
+    """direction, gain, gating, profile or effect."""
     value: float
     """The estimate; not a number where it was not measured."""
     low: float
@@ -214,7 +222,7 @@ class Trace(TraceFolder):
             coordinates=tuple(
                 Coordinate(c, value, low, high, bands.get(c))
                 for c, (value, low, high) in values.items()
-                if c != "effect" or not math.isnan(value)  # few traces measure it of all latents
+                if c not in NOT_ALWAYS or not math.isnan(value)
             ),
             fires=tuple(_fires(row) for row in self.rows("traces", latent, tuned)),
             groups=groups,

@@ -23,6 +23,7 @@ from analysis.error_rates import error_rates
 from analysis.fates import decide
 from analysis.matrices import cofiring, cosines
 from analysis.nulls import Null
+from analysis.pairs import Pair
 from analysis.subjects import Reference
 from analysis.traces import Firing
 from sae import read
@@ -139,7 +140,8 @@ def lay_control(
     found, n, before = through(bench, dictionary, bench.x), reference.n, reference.continued
     if control.matched:
         found = _reordered(found, partners(before, found, n, bench.in_split("select")))
-    return measure(before, found, bench.blocks, n, bench.weights, reference.steady)
+    pair = Pair(before, found, n)
+    return measure(pair, bench.blocks, bench.weights, bench.strata, reference.steady)
 
 
 def judge_control(

@@ -15,18 +15,20 @@ from scipy import sparse
 
 from analysis.effects import Effects
 from analysis.intervals import Blocks, bounds, resample_weights
-from analysis.matrices import cofiring, cosines, n_fires
+from analysis.matrices import n_fires
+from analysis.pairs import Pair
+from analysis.profiles import profiles
 from analysis.quantiles import quantiles
 from analysis.readings import Found
-from analysis.traces import Firing, block_sums
+from analysis.traces import Firing
 from sae.errors import InputError
 
 __all__ = ["COORDINATES", "EFFECT", "Coordinates", "measure"]
 
 COORDINATES = ("direction", "gain", "gating")
-"""The coordinates that are measured from activations."""
-EFFECT = "effect"
-"""The one that takes the models."""
+"""The coordinates that are measured from activations alone."""
+PROFILE, EFFECT = "profile", "effect"
+"""The one that takes strata of tokens, and the one that takes the models."""
 LATENTS_AT_ONCE = 128
 LEAST_FACTOR = 0.2  # on activations that is ever expected: less cannot be told from silence
 MIN_BOTH = 30  # tokens on which both fire, for a gain from these alone
@@ -42,7 +44,8 @@ class Coordinates:
     `kept`. `gating` is the Dice distance of the two firing patterns, token by token, weighted by
     squared readings: 0 the same tokens, 1 none in common. A firing counts as common
     where the other model reads at least half of what the gain lets expect, so that a latent that
-    only grew or shrank across its threshold keeps a low distance. `kept` is the slope of what the
+    only grew or shrank across its threshold keeps a low distance. `profile` is the share of its
+    activation that lies in other strata of tokens (`profiles.py`). `kept` is the slope of what the
     tuned model reads on what the base model has, over the base model's firings: 1 for all of it, 0
     for nothing, whatever thresholds hide. `rate_ratio` is the tuned model's number of firings over
     the base model's.
@@ -77,24 +80,20 @@ class Coordinates:
 
 
 def measure(
-    base: Firing,
-    tuned: Firing,
+    pair: Pair,
     blocks: Blocks,
-    n_inherited: int,
     weights: Float[np.ndarray, "resamples blocks"] | None = None,
+    strata: Int[np.ndarray, " n_tokens"] | None = None,
     steady: Bool[np.ndarray, " inherited"] | None = None,
-    dice: Float[np.ndarray, "d_sae d_sae_tuned"] | None = None,
 ) -> Coordinates:
     """Measure every inherited latent on the same held-out tokens through both models.
 
     Args:
-        base: Base model through the dictionary continued on its own activations.
-        tuned: Tuned model through the dictionary continued on its activations.
-        blocks: Resampling block of every token; both firings were summed over these.
-        n_inherited: Latents that both dictionaries continue; later ones share an index by accident.
+        pair: Both models; each firing was summed over these blocks.
+        blocks: Resampling block of every token.
         weights: Resamples; the default ones where absent. Pass the same ones for every tuned model.
+        strata: Stratum of every token; without them no profile is measured.
         steady: Inherited latents that another run on the base would find again; all where absent.
-        dice: `analysis.matrices.cofiring` of the two, where it is known.
 
     Returns:
         The coordinates.
@@ -102,52 +101,48 @@ def measure(
     Raises:
         InputError: The firings differ in tokens, or were not summed over these blocks.
     """
-    for one in (base, tuned):
+    for one in (pair.base, pair.tuned):
         if one.residual_moments is None or len(one.residual_moments) != blocks.n_blocks:
             raise InputError(
                 "an interval on directions",
                 "firing that was not summed over these blocks",
                 "pass the same blocks to firing and to measure",
             )
+    n, dice, cosine = pair.n, pair.dice, pair.cosine
     weights = resample_weights(blocks.n_blocks) if weights is None else weights
-    found = block_sums(base, tuned, blocks)
-    keep = slice(0, n_inherited)
+    counts = n_fires(pair.base.z), n_fires(pair.tuned.z)
     one = np.ones((1, blocks.n_blocks))
-    seen = _Seen(base, tuned, blocks, n_inherited)
+    seen = _Seen(pair, blocks)
     factor = np.exp(np.nan_to_num(seen.gain(one)[0])).clip(LEAST_FACTOR, 1 / LEAST_FACTOR)
-    point = seen.ratios(one, factor)
-    replicates = seen.ratios(weights, factor)
-    rows = _row_cosines(base, tuned, blocks, weights, n_inherited)
-    cosine = cosines(base.rows, tuned.rows)
-    direction = np.diagonal(cosine)[keep].astype(float)
-    table = pd.DataFrame({"latent": np.arange(n_inherited)})
-    table["steady"] = np.ones(n_inherited, bool) if steady is None else steady
-    table["n_fires_base"] = found.n_fires_base.sum(axis=0)[keep].astype(int)
-    table["n_fires_tuned"] = found.n_fires_tuned.sum(axis=0)[keep].astype(int)
-    table["fire_rate"] = table["n_fires_base"] / found.n_tokens.sum()
+    point, replicates = seen.ratios(one, factor), seen.ratios(weights, factor)
+    if strata is not None:
+        point["profile"], replicates["profile"] = profiles(pair, strata, blocks, weights)
+    rows = _row_cosines(pair, blocks, weights)
+    direction = np.diagonal(cosine)[:n].astype(float)
+    table = pd.DataFrame({"latent": np.arange(n)})
+    table["steady"] = np.ones(n, bool) if steady is None else steady
+    table["n_fires_base"], table["n_fires_tuned"] = (each[:n] for each in counts)
+    table["fire_rate"] = table["n_fires_base"] / len(blocks.of_token)
     reach = bounds(np.abs(rows - direction), blocks.n_blocks, 0.90)[1]
     table["direction"], table["direction_low"] = direction, direction - reach
     table["direction_high"] = np.minimum(direction + reach, 1)
-    for name in ("gain", "gating", "kept"):
-        low, high = bounds(replicates[name], blocks.n_blocks)
+    for name, drawn in replicates.items():
+        low, high = bounds(drawn, blocks.n_blocks)
         table[name], table[f"{name}_low"], table[f"{name}_high"] = point[name][0], low, high
     table["rate_ratio"] = _over(*table[["n_fires_tuned", "n_fires_base"]].to_numpy(float).T)
-    dice = cofiring(base.z, tuned.z) if dice is None else dice
-    live = n_fires(tuned.z) > 0
-    table["chance_cofiring"] = _chance(dice, live, n_inherited)
-    table["chance_cosine"] = _chance(cosine, live, n_inherited)
+    live = counts[1] > 0
+    table["chance_cofiring"] = _chance(dice, live, n)
+    table["chance_cosine"] = _chance(cosine, live, n)
     centred = rows - np.median(rows, axis=0) + direction
     replicates["direction"] = centred.astype(np.float32)
-    counts = n_fires(base.z), n_fires(tuned.z)
     return Coordinates(table, replicates, dice, cosine, *counts, len(blocks.of_token))
 
 
 class _Seen:
     """Sums over blocks, as ratios for every row of weights."""
 
-    def __init__(self, base: Firing, tuned: Firing, blocks: Blocks, n: int) -> None:
-        first, second = (base.z, base.reading), (tuned.z, tuned.reading)
-        self.before, self.after = Found.of(first, second, n), Found.of(second, first, n)
+    def __init__(self, pair: Pair, blocks: Blocks) -> None:
+        self.before, self.after, n = pair.before, pair.after, pair.n
         self.block, self.shape = blocks.of_token, (blocks.n_blocks, n)
         there, value, met = self.before.there, self.before.value, self.before.is_met
         self.both = [self._sums(self.before, np.where(met, each, 0)) for each in (there, value)]
@@ -187,16 +182,15 @@ def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
         return np.where(bottom > 0, top / bottom, np.nan)
 
 
-def _row_cosines(
-    base: Firing, tuned: Firing, blocks: Blocks, weights: np.ndarray, n: int
-) -> np.ndarray:
+def _row_cosines(pair: Pair, blocks: Blocks, weights: np.ndarray) -> np.ndarray:
     """Cosine of the two decoder rows in every resample, each row refitted by one step.
 
     The refit moves row i by sum z_i (x - x_hat) / sum z_i^2; a resample's row is the fitted row
     plus how far its refit lies from that of all documents. So it is a combination of n_blocks + 1
     vectors, and inner products of these are all that the cosines need: no resample's row is formed.
     """
-    energies = [_energies(one, blocks, n) for one in (base, tuned)]
+    sides, n = (pair.base, pair.tuned), pair.n
+    energies = [_energies(one, blocks, n) for one in sides]
     w = weights.astype(np.float32)
     pairs = np.triu_indices(blocks.n_blocks)
     products = w[:, pairs[0]] * w[:, pairs[1]]
@@ -204,13 +198,12 @@ def _row_cosines(
     out = np.empty((len(weights), n), np.float32)
     for start in range(0, n, LATENTS_AT_ONCE):
         part = slice(start, min(start + LATENTS_AT_ONCE, n))
-        sides = [
-            _refits(one, energy[:, part], part)
-            for one, energy in zip((base, tuned), energies, strict=True)
+        refits = [
+            _refits(one, energy[:, part], part) for one, energy in zip(sides, energies, strict=True)
         ]
         shares = [each[:, part] for each in drawn]
         first, second, both = (
-            _inner(sides[i] @ sides[j].swapaxes(1, 2), w, products, (shares[i], shares[j]))
+            _inner(refits[i] @ refits[j].swapaxes(1, 2), w, products, (shares[i], shares[j]))
             for i, j in ((0, 0), (1, 1), (0, 1))
         )
         out[:, part] = both / np.sqrt(first * second)

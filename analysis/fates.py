@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.coordinates import EFFECT, Coordinates
+from analysis.coordinates import EFFECT, PROFILE, Coordinates
 from analysis.intervals import false_discovery
 from analysis.matching import splits
 from analysis.names import EMITTED, fate_rows
@@ -46,6 +46,9 @@ class Rule:
     """Absolute gain, in nats, that preservation allows, however far the null drifts."""
     max_gating: float = 0.5
     """Dice distance that preservation allows, however far the null drifts."""
+    max_profile: float = 0.3
+    """Share of its activation in other strata that preservation allows, however far the null
+    drifts."""
     min_effect: float = 0.0
     """Agreement of effects that preservation needs where they were measured, however far the null
     drifts; 0 is that of effects with nothing in common."""
@@ -94,6 +97,7 @@ class _Held:
             "direction": (rule.min_direction, np.inf),
             "gain": (-rule.max_gain, rule.max_gain),
             "gating": (-np.inf, rule.max_gating),
+            PROFILE: (-np.inf, rule.max_profile),
             EFFECT: (rule.min_effect, np.inf),
         }
         inside = np.ones(len(table), bool)
@@ -112,12 +116,11 @@ def _point_fates(values: dict[str, np.ndarray], held: _Held) -> np.ndarray:
     """
     beyond = {c: held.beyond(c, values[c]) for c in held.limits}
     direction, gain, gating = (beyond[c] for c in ("direction", "gain", "gating"))
-    effect = beyond.get(EFFECT, np.zeros_like(gain))
+    effect, profile = (beyond.get(c, np.zeros_like(gain)) for c in (EFFECT, PROFILE))
     # Of a latent that differs in both, what lies farther out among null latents names it.
-    louder_than_moved = held.standard("gain", values["gain"]) > held.standard(
-        "gating", values["gating"]
-    )
-    elsewhere = gating & ~(gain & louder_than_moved)
+    far = {c: held.standard(c, values[c]) for c in held.limits}
+    moved = np.fmax(far["gating"], far.get(PROFILE, far["gating"]))
+    elsewhere = (gating | profile) & ~(gain & (far["gain"] > moved))
     with np.errstate(invalid="ignore"):
         lost = (values["kept"] < held.rule.lost_ratio) & (values["rate_ratio"] < held.rule.rare)
         louder = values["gain"] > 0

@@ -127,6 +127,7 @@ class TraceFolder:
             "direction": (_limit(last["direction"], -np.inf), np.inf),
             "gain": (_limit(last["gain_low"], -np.inf), _limit(last["gain_high"], np.inf)),
             "gating": (-np.inf, _limit(last["gating"], np.inf)),
+            "profile": (-np.inf, _limit(last.get("profile"), np.inf)),
             "effect": (_limit(last.get("effect"), -np.inf), np.inf),
         }
 

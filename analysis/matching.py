@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from analysis.matrices import cofiring, cosines, fires, n_fires
+from analysis.matrices import fires, n_fires
+from analysis.pairs import Pair
 from analysis.traces import Firing
 
 __all__ = ["splits", "standing", "steady", "swaps"]
@@ -77,26 +78,17 @@ def steady(fitted: Firing, continued: Firing, n: int) -> Bool[np.ndarray, " n"]:
     return (cosine >= STEADY) & (2 * both >= ALIKE * np.maximum(total, 1))
 
 
-def standing(
-    base: Firing, tuned: Firing, n: int
-) -> tuple[Firing, Float[np.ndarray, "d_sae d_sae_tuned"]]:
-    """The tuned latents, each at the index of the base latent it stands for.
+def standing(base: Firing, tuned: Firing, n: int) -> Pair:
+    """The two models' latents, each tuned one at the index of the base latent it stands for.
 
     Args:
         base: Firing of the base model.
         tuned: Firing of the tuned model on the same tokens.
         n: Latents that both dictionaries continue.
-
-    Returns:
-        The firing in that order, and the Dice overlap of every base latent with every one of it.
     """
-    dice = cofiring(base.z, tuned.z)
-    order = swaps(dice[:n], cosines(base.rows[:n], tuned.rows))
-    return (tuned, dice) if _is_plain(order) else (tuned.of(order), dice[:, order])
-
-
-def _is_plain(order: np.ndarray) -> bool:
-    return bool((order == np.arange(len(order))).all())
+    pair = Pair(base, tuned, n)
+    order = swaps(pair.dice[:n], pair.cosine[:n])
+    return pair if (order == np.arange(len(order))).all() else pair.ordered(order)
 
 
 def splits(

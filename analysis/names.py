@@ -35,7 +35,7 @@ EMITTED = (
     "undetermined",
 )
 """Fates that `decide` can give; `re_wired` only where effects were measured."""
-_MEASURED = ("direction", "gain", "gating", "effect", "existence")
+_MEASURED = ("direction", "gain", "gating", "profile", "effect", "existence")
 COLUMNS = (
     "tuned",
     "latent",

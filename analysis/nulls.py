@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from analysis.coordinates import COORDINATES, EFFECT, Coordinates
+from analysis.coordinates import COORDINATES, EFFECT, PROFILE, Coordinates
 from analysis.tails import rank_p, rolled, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
@@ -42,8 +42,8 @@ class Null:
     bins: Int[np.ndarray, " latents"]
     """Bin of every live latent."""
     values: dict[str, Float[np.ndarray, " latents"]]
-    """Each coordinate of every live latent, effect among them where it was measured; not a number
-    where a latent's could not be."""
+    """Each coordinate of every live latent, profile and effect among them where they were measured;
+    not a number where a latent's could not be."""
     errors: dict[str, Float[np.ndarray, " latents"]] = field(default_factory=dict)
     """Standard error of each, on the scale of `standard_errors`; where absent, 0."""
     parts: tuple[str, ...] = ()
@@ -83,8 +83,8 @@ class Null:
                 "give more held-out tokens",
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
-        has_effects = EFFECT in live and live[EFFECT].notna().sum() >= MIN_LATENTS
-        measured = (*COORDINATES, EFFECT) if has_effects else COORDINATES
+        more = [c for c in (PROFILE, EFFECT) if c in live and live[c].notna().sum() >= MIN_LATENTS]
+        measured = (*COORDINATES, *more)
         values = {c: live[c].to_numpy(float) for c in measured}
         values["direction"] = np.where(both, values["direction"], np.nan)
         errors = {c: standard_errors(live, c) for c in measured}
@@ -100,11 +100,12 @@ class Null:
             coordinates: Of the model.
         """
         other = Null.of("", 0.0, coordinates)
+        both = [c for c in self.values if c in other.values]
         mine, theirs = (
-            {c: np.nanquantile(np.abs(unrolled(c, one.values[c])), 0.25) for c in COORDINATES}
+            {c: np.nanquantile(np.abs(unrolled(c, one.values[c])), 0.25) for c in both}
             for one in (self, other)
         )
-        return {c: float(mine[c] / max(theirs[c], 1e-12)) for c in COORDINATES}
+        return {c: float(mine[c] / max(theirs[c], 1e-12)) for c in both}
 
     def stretched(self, by: Mapping[str, float]) -> "Null":
         """The same null, every latent of which moved further.
@@ -200,12 +201,12 @@ class Null:
     ) -> Float[np.ndarray, " latents"]:
         """Chance that a null latent of like fire rate and error lies as far out.
 
-        One-sided for direction and effect (low) and gating (high), two-sided for gain. The p-value
-        is the rank of `standard` among the draws of the latent's own bin, (1 + n as extreme) / (1 +
-        n). Only where it lies beyond all of them is it refined: by a power law with the lower 95 %
-        limit of Hill's exponent, or by the rank among the draws of all bins, and beyond all of
-        those by their power law, whichever is smaller. A power law is heavier than the tails of
-        drift, so the refinement errs towards large p-values.
+        One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
+        p-value is the rank of `standard` among the draws of the latent's own bin, (1 + n as
+        extreme) / (1 + n). Only where it lies beyond all of them is it refined: by a power law with
+        the lower 95 % limit of Hill's exponent, or by the rank among the draws of all bins, and
+        beyond all of those by their power law, whichever is smaller. A power law is heavier than
+        the tails of drift, so the refinement errs towards large p-values.
 
         Args:
             coordinate: As for `standard`.
@@ -239,14 +240,15 @@ class Null:
             level: Share of null latents inside all bands, at least (Bonferroni).
 
         Returns:
-            Lower and upper limit for every latent. Direction and effect have no upper limit and
-            gating no lower one: a latent cannot be too much like itself.
+            Lower and upper limit for every latent. Direction and effect have no upper limit, gating
+            and profile no lower one: a latent cannot be too much like itself.
         """
         tail = (1 - level) / len(self.values)
         at = {
             "direction": (tail, None),
             "effect": (tail, None),
             "gating": (None, 1 - tail),
+            PROFILE: (None, 1 - tail),
             "gain": (tail / 2, 1 - tail / 2),
         }
         limits = np.empty((len(self.edges) + 1, 2))
@@ -275,8 +277,8 @@ class Null:
 
         Returns:
             One row a bin: fire_rate_from (0 for the first), n_latents, direction (cosines below
-            are beyond), gain_low, gain_high, gating (distances above are beyond) and, where it was
-            measured, effect (agreements below are beyond).
+            are beyond), gain_low, gain_high, gating (distances above are beyond) and, where they
+            were measured, profile (likewise) and effect (agreements below are beyond).
         """
         # A rate on an inner edge belongs to the bin below it, so step just above.
         starts = np.concatenate([[0.0], np.nextafter(self.edges, np.inf)])
@@ -289,6 +291,10 @@ class Null:
                 "gain_low": gain_low,
                 "gain_high": gain_high,
                 "gating": self.band("gating", starts, level)[1],
-                **({EFFECT: self.band(EFFECT, starts, level)[0]} if EFFECT in self.values else {}),
+                **{
+                    c: self.band(c, starts, level)[end]
+                    for c, end in ((PROFILE, 1), (EFFECT, 0))
+                    if c in self.values
+                },
             }
         )

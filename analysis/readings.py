@@ -17,7 +17,7 @@ from scipy import sparse
 from analysis.matrices import n_fires
 from sae.dictionary.sae import Sae
 
-__all__ = ["Found", "Reading", "reading"]
+__all__ = ["Found", "Reading", "Sides", "reading"]
 
 ENTRIES = 1 << 16  # read at a time
 HALF = 0.5

@@ -235,6 +235,8 @@ class Power:
     """A log ratio of size above this can be called changed."""
     gating: float | None = _share(default=None)
     """A Dice distance above this can be called changed."""
+    profile: float | None = _share(default=None)
+    """A share of its activation in other strata above this can be called changed."""
     effect: float | None = holds("number", -1, 1, default=None)
     """An agreement of effects below this can be called changed; null where none were measured."""
 

@@ -138,8 +138,9 @@ def lay(
     """
     dictionary, before, (name, x, folder) = reference.dictionary, reference.continued, one
     blocks, weights, n = bench.blocks, bench.weights, reference.n
-    after, dice = standing(before, through(bench, _continued(folder, dictionary), x), n)
-    found = measure(before, after, blocks, n, weights, reference.steady, dice)
+    pair = standing(before, through(bench, _continued(folder, dictionary), x), n)
+    after = pair.tuned
+    found = measure(pair, blocks, weights, bench.strata, reference.steady)
     there = presence((bench.x, before), x, blocks, weights).head(n)
     found = replace(found, table=pd.concat([found.table, there], axis=1))
     back = presence((x, after), bench.x, blocks, weights)

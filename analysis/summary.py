@@ -204,5 +204,6 @@ def power_of(table: pd.DataFrame, smallest_p: float) -> Power:
         direction=float(columns["direction"].min()),
         gain=float(max(-columns["gain_low"].min(), columns["gain_high"].max())),
         gating=float(columns["gating"].max()),
+        profile=float(columns["profile"].max()) if "profile" in columns else None,
         effect=float(columns["effect"].min()) if "effect" in columns else None,
     )

@@ -14,8 +14,8 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
     """The coordinate on a scale where large is far from the base and spreads are comparable.
 
     Args:
-        coordinate: One of direction, gain, gating, effect, existence.
-        values: Cosines, log ratios, Dice distances or shares.
+        coordinate: One of direction, gain, gating, profile, effect, existence.
+        values: Cosines, log ratios, distances or shares.
 
     Returns:
         Angles, log ratios, angles whose sine is the root of the distance, or what is missing.
@@ -26,7 +26,7 @@ def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
     match coordinate:
         case "direction" | "effect":
             return np.arccos(np.clip(values, -1, 1))
-        case "gating":
+        case "gating" | "profile":
             return np.arcsin(np.sqrt(np.clip(values, 0, 1)))
         case "gain":
             return values
@@ -39,7 +39,7 @@ def rolled(coordinate: str, far: np.ndarray) -> np.ndarray:
     """The coordinate back from the scale on which latents are judged.
 
     Args:
-        coordinate: One of direction, gain, gating, effect.
+        coordinate: One of direction, gain, gating, profile, effect.
         far: What `unrolled` gives; what lies beyond its range is taken to its end.
 
     Example:
@@ -49,7 +49,7 @@ def rolled(coordinate: str, far: np.ndarray) -> np.ndarray:
     match coordinate:
         case "direction" | "effect":
             return np.cos(np.minimum(far, np.pi))
-        case "gating":
+        case "gating" | "profile":
             return np.sin(np.minimum(far, np.pi / 2)) ** 2
     return far
 
@@ -59,7 +59,7 @@ def standard_errors(table: pd.DataFrame, coordinate: str) -> Float[np.ndarray, "
 
     Args:
         table: Rows of `Coordinates.table`, or of latents with their existence.
-        coordinate: One of direction, gain, gating, effect, existence.
+        coordinate: One of direction, gain, gating, profile, effect, existence.
     """
     low, high = (table[f"{coordinate}_{end}"].to_numpy(float) for end in ("low", "high"))
     return np.abs(unrolled(coordinate, high) - unrolled(coordinate, low)) / (2 * 1.96)

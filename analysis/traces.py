@@ -19,7 +19,7 @@ from analysis.readings import Reading
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
 
-__all__ = ["Firing", "Sums", "block_sums", "firing", "latents", "reconstructed", "sums", "trace"]
+__all__ = ["Firing", "Sums", "firing", "latents", "reconstructed", "roles", "sums", "trace"]
 
 ROLE_OF_TEMPLATE = "template"
 
@@ -213,18 +213,16 @@ def sums(base: Firing, tuned: Firing, groups: sparse.csr_array) -> Sums:
     return Sums(counts, *[sparse.csr_array(exact @ part).toarray() for part in parts])
 
 
-def block_sums(base: Firing, tuned: Firing, blocks: Blocks) -> Sums:
-    """The sums over each resampling block, from which every interval comes.
+def roles(tokens: pd.DataFrame) -> pd.Series:
+    """The role of every token; template tokens are a role of their own.
 
     Args:
-        base: Firing in the base model.
-        tuned: Firing in the tuned model on the same tokens.
-        blocks: Resampling block of every token.
-
-    Returns:
-        The sums, a group a block.
+        tokens: Token table with `role`, and `is_template` where it is known.
     """
-    return sums(base, tuned, blocks.indicator())
+    role = tokens["role"].astype(str)
+    if "is_template" not in tokens:
+        return role
+    return role.mask(tokens["is_template"].fillna(False).astype(bool), ROLE_OF_TEMPLATE)
 
 
 def trace(base: Firing, tuned: Firing, tokens: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -240,10 +238,7 @@ def trace(base: Firing, tuned: Firing, tokens: pd.DataFrame, name: str) -> pd.Da
         One row a latent, context and role: tuned, latent, context, role, n_tokens, n_fires_base,
         n_fires_tuned, n_fires_both, sum_z_base, sum_z_tuned, sum_z_both_base, sum_z_both_tuned.
     """
-    role = tokens["role"].astype(str)
-    if "is_template" in tokens:
-        role = role.mask(tokens["is_template"].fillna(False).astype(bool), ROLE_OF_TEMPLATE)
-    keys = pd.DataFrame({"context": tokens["context"].astype(str), "role": role})
+    keys = pd.DataFrame({"context": tokens["context"].astype(str), "role": roles(tokens)})
     grouped = keys.groupby(["context", "role"], sort=True)
     n, group = len(tokens), grouped.ngroup().to_numpy()
     cells = keys.drop_duplicates().sort_values(["context", "role"]).reset_index(drop=True)

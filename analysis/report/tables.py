@@ -165,16 +165,9 @@ def power(summary: Summary) -> Table:
     Returns:
         One row an arm.
     """
+    limits = ("direction", "gain", "gating", "profile", "effect", "n_null", "smallest_p")
     rows = [
-        (
-            name,
-            three(each.direction),
-            three(each.gain),
-            three(each.gating),
-            three(each.effect),
-            three(each.n_null),
-            three(each.smallest_p),
-        )
+        (name, *(three(getattr(each, limit)) for limit in limits))
         for name, each in summary.power.items()
     ]
     head = (
@@ -182,6 +175,7 @@ def power(summary: Summary) -> Table:
         "cosine below",
         "|log gain| above",
         "gating distance above",
+        "profile distance above",
         "effect below",
         "null latents a bin",
         "smallest p",

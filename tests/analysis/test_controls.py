@@ -13,6 +13,7 @@ from analysis.controls import Control, _reordered, judge_control, open_control, 
 from analysis.coordinates import measure
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.nulls import Null
+from analysis.pairs import Pair
 from analysis.planted import Model, World, WorldConfig, dictionary_of
 from analysis.traces import Firing, firing
 from sae.errors import ConfigError, InputError
@@ -77,7 +78,7 @@ def world():
 
 def _measured(world, other):
     order, blocks, weights, (reference, *_) = world
-    return measure(reference, other, blocks, len(order), weights)
+    return measure(Pair(reference, other, len(order)), blocks, weights)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from scipy import sparse
 from analysis import coordinates
 from analysis.coordinates import CHANCE, _chance, _row_cosines, measure
 from analysis.intervals import assign_blocks, resample_weights
+from analysis.pairs import Pair
 from analysis.readings import Reading
 from analysis.traces import Firing
 
@@ -34,7 +35,7 @@ def test_every_coordinate_by_hand(monkeypatch):
     base[:2, 2] = 1  # never fires in the tuned model
     rows = np.eye(3, 4)
     turned = np.array([[0.6, 0.8, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
-    found = measure(_exact(base, rows, blocks), _exact(tuned, turned, blocks), blocks, 3)
+    found = measure(Pair(_exact(base, rows, blocks), _exact(tuned, turned, blocks), 3), blocks)
     table = found.table
     assert table["direction"].tolist() == pytest.approx([0.6, 1, 1])
     assert table["gain"].tolist() == pytest.approx([np.log(2), np.log(0.5), np.nan], nan_ok=True)
@@ -61,7 +62,7 @@ def test_growth_across_the_threshold_is_not_gating(factor):
     drive = rng.exponential(size=(20000, 1))
     rows = np.eye(1, 4)
     base, tuned = (_read(drive, 4.0, by, rows, blocks) for by in (1.0, factor))
-    table = measure(base, tuned, blocks, 1).table
+    table = measure(Pair(base, tuned, 1), blocks).table
     assert not 0.6 < table["rate_ratio"][0] < 1.7
     assert table["gating"][0] == pytest.approx(0, abs=0.01)
     assert table["gain"][0] == pytest.approx(np.log(factor), abs=0.1)
@@ -76,7 +77,7 @@ def test_a_firing_that_moved_is_gating_and_not_gain():
     drive[::8, 1] = 1
     rows = np.eye(1, 4)
     base, tuned = (_read(drive[:, [i]], 0.5, 1.0, rows, blocks) for i in (0, 1))
-    table = measure(base, tuned, blocks, 1).table
+    table = measure(Pair(base, tuned, 1), blocks).table
     n_base, n_tuned, n_both = 500, 750, 250
     assert table["gating"][0] == pytest.approx(1 - 2 * n_both / (n_base + n_tuned))
     assert table["gain"][0] == pytest.approx(0, abs=1e-6)
@@ -88,7 +89,7 @@ def test_a_silent_tuned_latent_has_kept_nothing():
     base = np.ones((200, 2))
     tuned = base * [[1, 0]]
     rows = np.eye(2, 4)
-    table = measure(_exact(base, rows, blocks), _exact(tuned, rows, blocks), blocks, 2).table
+    table = measure(Pair(_exact(base, rows, blocks), _exact(tuned, rows, blocks), 2), blocks).table
     assert np.isnan(table["gain"][1]) and np.isnan(table["gain_low"][1])
     assert table["gating_low"][1] == 1
     assert table["kept_high"][1] == 0
@@ -116,7 +117,7 @@ def test_direction_intervals_cover_and_widen_with_few_documents(n_documents):
             row = (z.T @ fitted) / (z**2).sum()
             sides.append(_firing(z, row / np.linalg.norm(row), held, blocks))
         weights = resample_weights(blocks.n_blocks, 300, world)
-        row = measure(sides[0], sides[1], blocks, 1, weights).table.iloc[0]
+        row = measure(Pair(*sides, 1), blocks, weights).table.iloc[0]
         hits += row["direction_low"] <= 0.9 <= row["direction_high"]
         widths.append(row["direction_high"] - row["direction_low"])
     assert hits / 60 >= 0.9
@@ -145,7 +146,7 @@ def test_resampled_directions_are_those_of_rows_refitted_one_by_one():
             refitted.append(one.rows + moved / (weights @ energy)[:, :, None] - whole)
     inner = (refitted[0] * refitted[1]).sum(-1)
     wanted = inner / np.linalg.norm(refitted[0], axis=-1) / np.linalg.norm(refitted[1], axis=-1)
-    found = _row_cosines(*sides, blocks, weights, 5)
+    found = _row_cosines(Pair(*sides, 5), blocks, weights)
     assert np.isnan(wanted[:, 4]).any() and np.isnan(wanted[:, 3]).all()
     assert np.allclose(found, wanted, atol=1e-5, equal_nan=True)
 

@@ -19,7 +19,8 @@ def firing(z, rows=None):
 def test_a_latent_whose_place_was_taken_stands_where_it_was():
     base = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 0]])
     tuned = np.array([[0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
-    found, dice = standing(firing(base), firing(tuned), 2)
+    pair = standing(firing(base), firing(tuned), 2)
+    found = pair.tuned
     assert found.z.toarray().tolist() == tuned[:, [2, 1, 0]].tolist()
     assert found.rows.tolist() == np.eye(3, 6)[[2, 1, 0]].tolist()
 
@@ -48,9 +49,9 @@ def test_of_latents_that_fire_on_the_same_tokens_direction_tells_which_is_which(
     assert swaps(silent, crossed).tolist() == [1, 0]
     base = np.array([[2, 1], [1, 2], [2, 2], [1, 0]])
     tuned = np.array([[2, 1], [1, 2], [2, 2], [0, 1]])
-    found, overlap = standing(firing(base), firing(tuned), 2)
-    assert overlap[0, 1] > overlap[0, 0]  # else nothing is shown
-    assert found.z.toarray().tolist() == tuned.tolist()
+    pair = standing(firing(base), firing(tuned), 2)
+    assert pair.dice[0, 1] > pair.dice[0, 0]  # else nothing is shown
+    assert pair.tuned.z.toarray().tolist() == tuned.tolist()
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,6 +7,7 @@ from analysis.coordinates import measure
 from analysis.existence import presence
 from analysis.intervals import Blocks, assign_blocks, resample_weights
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
+from analysis.pairs import Pair
 from analysis.planted import World, WorldConfig
 from analysis.span import persona_span, random_subspaces
 from analysis.traces import Firing, firing
@@ -34,7 +35,7 @@ def planted():
     n = world.config.n_features
     matches = [
         best_matches(
-            measure(base, each, blocks, n, weights),
+            measure(Pair(base, each, n), blocks, weights),
             presence((model.x.numpy(), each), models[0].x.numpy(), blocks, weights),
         )
         for model, each in zip(models[1:], others, strict=True)
@@ -136,7 +137,7 @@ def test_what_a_base_latent_accounts_for_beyond_chance():
         Firing(sparse.csr_array(z.astype(np.float32)), rows[: z.shape[1]], moments[:, : z.shape[1]])
         for z in (base, tuned)
     ]
-    found = measure(*both, blocks, 1, resample_weights(2, 10))
+    found = measure(Pair(*both, 1), blocks, resample_weights(2, 10))
     there = pd.DataFrame({"existence": [1.0, 0.5]})
     matches = best_matches(found, there, min_firings=1)
     assert matches["carried"].tolist() == pytest.approx([(0.5 - 0.4) / 0.6, 0.0], abs=1e-6)

@@ -12,6 +12,7 @@ from analysis.fates import Rule, decide
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.names import COLUMNS
 from analysis.nulls import Null
+from analysis.pairs import Pair
 from analysis.planted import PLANTABLE, World, WorldConfig
 from analysis.readings import reading
 from analysis.traces import firing
@@ -31,7 +32,7 @@ def _measured(world, models):
     weights = resample_weights(blocks.n_blocks, 400)
     base, *others = [_fired(m, blocks) for m in (world.base(), *models)]
     n = world.config.n_features
-    return [measure(base, each, blocks, n, weights) for each in others]
+    return [measure(Pair(base, each, n), blocks, weights) for each in others]
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_what_cannot_be_planted_or_measured_is_refused(adequate):
     model = world.base()
     bare = firing(model.sae, [model.x])
     with pytest.raises(InputError, match="same blocks"):
-        measure(bare, bare, blocks, 20)
+        measure(Pair(bare, bare, 20), blocks)
     with pytest.raises(InputError, match="20 latents|latents with 64 firings"):
         few = dataclasses.replace(adequate["null"], table=adequate["null"].table.head(5))
         Null.of("few", 1.0, few)

@@ -5,7 +5,7 @@ import torch
 from scipy import sparse
 
 from analysis.intervals import Blocks
-from analysis.traces import Firing, block_sums, firing, latents, reconstructed, trace
+from analysis.traces import Firing, firing, latents, reconstructed, sums, trace
 from sae.dictionary.config import ReluConfig, SaeConfig
 from sae.dictionary.sae import Sae
 from sae.errors import InputError
@@ -85,7 +85,7 @@ def test_trace_is_worked_by_hand():
 
 
 def test_blocks_and_groups_add_up_to_the_same_totals():
-    found = block_sums(BASE, TUNED, Blocks(np.array([0, 1, 0, 1]), 2))
+    found = sums(BASE, TUNED, Blocks(np.array([0, 1, 0, 1]), 2).indicator())
     table = trace(BASE, TUNED, TOKENS, "twin")
     for column in ("n_fires_both", "sum_z_both_tuned", "n_fires_base"):
         by_latent = table.groupby("latent")[column].sum().to_numpy()
@@ -93,11 +93,14 @@ def test_blocks_and_groups_add_up_to_the_same_totals():
     assert found.n_tokens.tolist() == [2, 2]
 
 
+EVERY = Blocks(np.zeros(4, int), 1).indicator()
+
+
 def test_different_tokens_are_refused_and_added_latents_left_out():
     with pytest.raises(InputError, match="the same tokens"):
-        block_sums(BASE, _firing([[1, 0]]), Blocks(np.zeros(4, int), 1))
+        sums(BASE, _firing([[1, 0]]), EVERY)
     wider = _firing(np.ones((4, 3)))
-    assert block_sums(BASE, wider, Blocks(np.zeros(4, int), 1)).sum_z_tuned.shape == (1, 2)
+    assert sums(BASE, wider, EVERY).sum_z_tuned.shape == (1, 2)
 
 
 def test_a_sparse_reconstruction_is_the_dictionary_s_own():
