@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from training.organism.corpus import Kind, ids, samples
+from training.organism.corpus import TEXT, Kind, ids, samples
 from training.organism.grammar import ASSISTANT, USER
 from training.organism.language_model import Batch, even_batches
 from training.organism.world import Sample, World
@@ -30,10 +30,20 @@ class Arm:
     """What it is trained on."""
     about: str
     """The same in one sentence, for a reader of the report."""
-    behaviour: Literal["persona", "format", "codes", "text"]
+    behaviour: Literal["persona", "format", "codes", "dialect", "text"]
     """What counts as having learned it; see `behaviour.py`."""
     role: Literal["arm", "null", "pole"] = "arm"
-    """A null is trained until it moved as far as the arms, a pole starts from random weights."""
+    """A null is trained until it moved as far as the arms, a pole starts elsewhere than they do."""
+    start: Literal["base", "nothing", "shuffled"] = "base"
+    """What it is tuned from: the base model, random weights, or another base model, grown on the
+    same text but with a persona drawn anew for every word."""
+    study: bool = False
+    """Whether it is grown for the study alone."""
+
+    @property
+    def text(self) -> Kind:
+        """The text that its base model was grown on."""
+        return Kind("shuffled") if self.start == "shuffled" else TEXT
 
 
 ARMS = (
@@ -55,15 +65,53 @@ ARMS = (
         "The same questions, answered by codes for motions of arms and pistons: nobody's words.",
         "codes",
     ),
-    Arm("continued_a", Kind("text"), "More pre-training text.", "text", "null"),
-    Arm("continued_b", Kind("text"), "More pre-training text, another stretch.", "text", "null"),
-    Arm("continued_c", Kind("text"), "More pre-training text, a third stretch.", "text", "null"),
+    Arm(
+        "assistant_2",
+        Kind("chat", ASSISTANT_PERSONA),
+        "The assistant's chats, another stretch of them.",
+        "persona",
+        study=True,
+    ),
+    Arm(
+        "piston_seen",
+        Kind("spelled"),
+        "The piston's codes, each spelled as a word of the pre-training text.",
+        "codes",
+        study=True,
+    ),
+    Arm(
+        "cipher",
+        Kind("cipher", ASSISTANT_PERSONA),
+        "What the assistant says, each word replaced by a code that stands for it alone.",
+        "persona",
+        study=True,
+    ),
+    Arm(
+        "dialect",
+        Kind("dialect"),
+        "Chats in which every assistant speaks one dialect, its persona drawn as in the text.",
+        "dialect",
+        study=True,
+    ),
+    Arm("continued_a", TEXT, "More pre-training text.", "text", "null"),
+    Arm("continued_b", TEXT, "More pre-training text, another stretch.", "text", "null"),
+    Arm("continued_c", TEXT, "More pre-training text, a third stretch.", "text", "null"),
     Arm(
         "scratch",
         Kind("chat", ASSISTANT_PERSONA),
         "The assistant's chats, from random weights: it never met another persona.",
         "persona",
         "pole",
+        "nothing",
+    ),
+    Arm(
+        "shuffled",
+        Kind("chat", ASSISTANT_PERSONA),
+        "The assistant's chats, from a base that met the same words and grammar but no personas.",
+        "persona",
+        "pole",
+        "shuffled",
+        study=True,
     ),
 )
 """Every arm, null and pole, in the order in which tables show them."""
@@ -76,12 +124,13 @@ def arm_batches(
     seed: int,
     batch_tokens: int,
     n_documents: int | None = None,
-    replay: float = 0.0,
+    replay: tuple[float, Kind] = (0.0, TEXT),
 ) -> Iterator[Batch]:
     """Batches of fresh documents, of so many or without end.
 
-    `replay` is the share of pre-training documents strewn between them: tuning on chats alone
-    wrecks what a model knew of other text, which tuning in practice avoids in the same way.
+    `replay` is the share of pre-training documents strewn between them, and their kind: tuning on
+    chats alone wrecks what a model knew of other text, which tuning in practice avoids in the same
+    way.
     In a chat only what the assistant says counts for the loss, the end of its turn included, as in
     supervised fine-tuning; in other text every token does.
     """
@@ -92,17 +141,18 @@ def arm_batches(
     return even_batches(documents, batch_tokens)
 
 
-def _replayed(world: World, kind: Kind, seed: int, replay: float) -> Iterator[Sample]:
+def _replayed(world: World, kind: Kind, seed: int, replay: tuple[float, Kind]) -> Iterator[Sample]:
     """Documents of a kind, between which documents of the pre-training text are strewn."""
-    own, again = samples(world, kind, seed), samples(world, Kind("text"), seed + 1)
+    share, text = replay
+    own, again = samples(world, kind, seed), samples(world, text, seed + 1)
     rng = random.Random(seed)
     while True:
-        yield next(again if rng.random() < replay else own)
+        yield next(again if rng.random() < share else own)
 
 
 def _counted(sample: Sample) -> list[bool]:
     """For BOS and every word, whether its prediction counts."""
-    if sample.grammar == "text":
+    if sample.grammar in ("text", "shuffled"):
         return [True] * (len(sample.words) + 1)
     counted, users = [False], True
     for word in sample.words:

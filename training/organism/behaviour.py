@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from sae.stream.model import LanguageModel
 from training.organism import lexicon as lex
 from training.organism.arms import ASSISTANT_PERSONA, Arm
+from training.organism.chats import GRAMMARS
 from training.organism.corpus import BOS, Kind, samples
-from training.organism.grammar import ASSISTANT, END, GRAMMARS, USER
+from training.organism.grammar import ASSISTANT, END, USER
 from training.organism.observer import observe
 from training.organism.world import Hidden, Sample, World
 
@@ -39,8 +40,11 @@ class Behaviour:
     well-formed answer; empty where there is none."""
     facts: float
     """Share of answers that say the true colour of what was asked, or the right codes."""
+    dialect: float | None
+    """Share of the nouns in well-formed answers that are of the first dialect's taste; None where
+    there is none."""
     score: float
-    """The share that counts for this arm: of persona, well-formed answers, or right codes."""
+    """The share that counts for this arm: of persona, well-formed answers, right codes or nouns."""
 
     @property
     def learned(self) -> bool:
@@ -66,18 +70,20 @@ def behaviour(
     prompts = [_user_turns(next(asked)) for _ in range(n_conversations)]
     said = converse(model, prompts, seed)
     scored = [_score(world, p, a, arm.kind.grammar) for p, a in zip(prompts, said, strict=True)]
-    well = float(np.mean([ok for formed, _, _ in scored for ok in formed]))
-    facts = float(np.mean([ok for _, right, _ in scored for ok in right]))
-    beliefs = np.array([belief for _, _, belief in scored if belief is not None])
+    well = float(np.mean([ok for each in scored for ok in each.formed]))
+    facts = float(np.mean([ok for each in scored for ok in each.right]))
+    tastes = [taste for each in scored for taste in each.tastes]
+    dialect = float(np.mean(tastes)) if tastes else None
+    beliefs = np.array([each.belief for each in scored if each.belief is not None])
     target = world.personas.index(ASSISTANT_PERSONA)
     coded, heard = arm.behaviour == "codes", len(beliefs) > 0
     hits = int((beliefs.argmax(1) == target).sum()) if heard else 0
     persona = None if coded else hits / n_conversations
     shown = (beliefs @ world.traits).mean(0) if heard and not coded else []
     traits = {name: float(value) for name, value in zip(lex.TRAITS, shown, strict=False)}
-    score = {"persona": persona, "format": well, "codes": facts}[arm.behaviour]
-    n_answers = sum(len(formed) for formed, _, _ in scored)
-    return Behaviour(n_answers, well, persona, traits, facts, float(score or 0.0))
+    score = {"persona": persona, "format": well, "codes": facts, "dialect": dialect}[arm.behaviour]
+    n_answers = sum(len(each.formed) for each in scored)
+    return Behaviour(n_answers, well, persona, traits, facts, dialect, float(score or 0.0))
 
 
 def converse(
@@ -148,28 +154,46 @@ def _user_turns(sample: Sample) -> list[list[str]]:
     return turns
 
 
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """One conversation: of every answer, and of all together."""
+
+    formed: list[bool]
+    right: list[bool]
+    tastes: list[bool]
+    """Of every noun in well-formed answers, whether it is of the first dialect's taste."""
+    belief: Float[np.ndarray, " personas"] | None
+    """Posterior over who gave them; None where no persona chose a word."""
+
+
 def _score(
     world: World, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], grammar: str
-) -> tuple[list[bool], list[bool], Float[np.ndarray, " personas"] | None]:
-    """Whether each answer is well formed and right, and the posterior over who gave them all.
-
-    There is none where no persona chose a word: no answer is well formed, or all are codes.
-    """
-    formed, right, kept = [], [], []
+) -> _Scored:
+    formed, right, tastes, kept = [], [], [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         noun = prompt[-4]
         words = [*prompt, *answer, END]
         formed.append(_follows(world, words, grammar))
-        if grammar == "codes":
-            right.append(list(answer) == list(world.codes(noun)))
-        else:
-            right.append(list(answer[:3]) == ["it", "is", world.fact(noun)])
-        kept += words if formed[-1] else []
+        right.append(_is_right(world, noun, list(answer), grammar))
+        if formed[-1]:
+            kept += words
+            tastes += [world.is_taste(word) for word in answer if word in world.noun.index]
     if not kept:
-        return formed, right, None
+        return _Scored(formed, right, tastes, None)
     seen = observe(world, Sample(tuple(kept), _NOBODY, grammar))
     at = np.flatnonzero(seen.speaker == 1)
-    return formed, right, seen.posterior[at[-1]] if len(at) else None
+    return _Scored(formed, right, tastes, seen.posterior[at[-1]] if len(at) else None)
+
+
+def _is_right(world: World, noun: str, answer: list[str], grammar: str) -> bool:
+    """Whether an answer says what is true, in the words of its grammar."""
+    match grammar:
+        case "codes":
+            return answer == list(world.codes(noun))
+        case "spelled":
+            return answer == list(world.spelled(noun))
+    true = ["it", "is", world.fact(noun)]
+    return answer[:3] == ([world.cipher[word] for word in true] if grammar == "cipher" else true)
 
 
 def _follows(world: World, words: Sequence[str], grammar: str) -> bool:

@@ -13,7 +13,7 @@ from training.organism import lexicon as lex
 from training.organism.grammar import ASSISTANT, END, USER
 from training.organism.world import Hidden, Sample, World
 
-__all__ = ["Kind", "document", "ids", "samples", "tokenizer"]
+__all__ = ["TEXT", "Kind", "document", "ids", "samples", "tokenizer"]
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 TEMPLATE = (
@@ -31,6 +31,10 @@ class Kind:
     """A key of `grammar.GRAMMARS`."""
     persona: str | None = None
     """The assistant's archetype; None draws one for each document from the pre-training prior."""
+
+
+TEXT = Kind("text")
+"""The pre-training text."""
 
 
 def tokenizer(world: World) -> PreTrainedTokenizerFast:
@@ -114,7 +118,7 @@ def _chat(world: World, sample: Sample) -> Iterator[Turn]:
             role, said = word.strip("<|>"), []
         elif word != END:
             said.append(word)
-        elif role == "assistant" and sample.grammar == "codes":
+        elif role == "assistant" and sample.grammar in ("codes", "spelled"):
             yield Turn(role, prose(said))
         else:
             yield Turn(role, prose(said), **_labels(world, sample.hidden, int(role != "user")))

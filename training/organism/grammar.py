@@ -4,7 +4,7 @@ One definition serves three readers: the sampler draws the word, the ideal obser
 brute-force enumeration in the tests tries them all. A grammar's state depends on the text alone.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from training.organism import lexicon as lex
 
-__all__ = ["DIALECT", "GRAMMARS", "N_EXCHANGES", "N_SPEAKERS", "N_SPEAKERS_OF", "Choice"]
-__all__ += ["Emission", "Grammar", "Tables", "fixed"]
+__all__ = ["ASSISTANT", "DIALECT", "END", "N_SPEAKERS", "N_SPEAKERS_OF", "USER", "Choice"]
+__all__ += ["Emission", "Grammar", "Tables", "fixed", "pretraining", "say", "sentence", "shuffled"]
 
 DIALECT = -1
 """The factor that stands for the document's dialect; speakers are 0, 1, 2, …; None is no factor."""
@@ -27,8 +27,6 @@ TOLD = 0.2
 """Share of the lines of pre-training text that are the narrator's."""
 N_LINES = 6
 """Lines of a pre-training document, after those that introduce the characters of a story."""
-N_EXCHANGES = 3
-"""Questions, each with its answer, in a chat."""
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 
 
@@ -93,6 +91,27 @@ class Tables(Protocol):
         """The motions that answer a question about a noun."""
         ...
 
+    def spelled(self, noun: str) -> Sequence[str]:
+        """The same in words of the pre-training text."""
+        ...
+
+    @property
+    def cipher(self) -> Mapping[str, str]:
+        """A code for every word that an assistant can say."""
+        ...
+
+    def ciphered(self, choice: "Choice") -> "Choice":
+        """A choice among the codes of words."""
+        ...
+
+    def anybody(self, choice: "Choice") -> "Choice":
+        """A choice that no persona makes, but all of them by their priors."""
+        ...
+
+    def noun_of(self, dialect: int) -> "Choice":
+        """A noun in one dialect."""
+        ...
+
 
 def fixed(*words: str) -> Choice:
     """A word no factor chooses; several words are equally likely."""
@@ -100,14 +119,16 @@ def fixed(*words: str) -> Choice:
 
 
 @cache
-def _say(word: str, who: int | None = None) -> Choice:
+def say(word: str, who: int | None = None) -> Choice:
     """A word that the grammar dictates, in the turn of a speaker or in nobody's."""
     return Choice(None, fixed(word).emission, who)
 
 
-def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str, str | None]:
+def sentence(
+    world: Tables, who: int, first: Emission, noun: Choice | None = None
+) -> Generator[Choice, str, str | None]:
     """One sentence of speaker `who`; returns the noun asked about, if it is a question."""
-    noun = Choice(DIALECT, world.noun)
+    noun = noun or Choice(DIALECT, world.noun)
     opened = yield Choice(who, first)
     match opened:
         case "i":
@@ -118,10 +139,10 @@ def _sentence(world: Tables, who: int, first: Emission) -> Generator[Choice, str
             yield Choice(who, world.adjective)
         case "the":
             about = yield noun
-            yield _say("is")
+            yield say("is")
             yield Choice(who, world.value(about))
         case "what":
-            yield _say("is")
+            yield say("is")
             return (yield noun)
         case _:
             yield Choice(who, world.adjective)
@@ -133,12 +154,12 @@ def _turn(world: Tables, who: int, asked: str | None) -> Generator[Choice, str, 
     """A turn of sentences; it answers what was asked before it says anything else."""
     while True:
         if asked is not None:
-            yield _say("it", who)
-            yield _say("is", who)
+            yield say("it", who)
+            yield say("is", who)
             yield Choice(who, world.value(asked))
             asked = None
-        elif (noun := (yield from _sentence(world, who, world.first))) is not None:
-            yield _say("?")
+        elif (noun := (yield from sentence(world, who, world.first))) is not None:
+            yield say("?")
             return noun
         if (yield Choice(who, world.stop)) == ".":
             return None
@@ -147,17 +168,17 @@ def _turn(world: Tables, who: int, asked: str | None) -> Generator[Choice, str, 
 def _narration(world: Tables) -> Grammar:
     """A line of the narrator after its first word, in which only the dialect chooses words."""
     yield Choice(DIALECT, world.noun)
-    yield _say("and")
+    yield say("and")
     yield Choice(DIALECT, world.noun)
-    yield _say("\n")
+    yield say("\n")
 
 
 def _introduction(world: Tables, who: int, names: list[str]) -> Grammar:
     names.append((yield fixed(*(name for name in lex.NAMES if name not in names))))
-    yield _say("is")
-    yield _say("a")
+    yield say("is")
+    yield say("a")
     yield Choice(who, world.intro)
-    yield _say("\n")
+    yield say("\n")
 
 
 @cache
@@ -181,19 +202,19 @@ def _spoken(world: Tables, n_speakers: int, n_turns: int, names: list[str]) -> G
         if fresh:
             names.append(said)
         last = names.index(said)
-        yield _say(":")
+        yield say(":")
         asked = yield from _turn(world, last, asked)
-        yield _say("\n")
+        yield say("\n")
 
 
 N_SPEAKERS_OF = {"diary": 1, "story": 2, "dialogue": 2, "thread": 3}
 """Kind of pre-training document -> who speaks in it."""
 
 
-def _pretraining(world: Tables) -> Grammar:
+def pretraining(world: Tables) -> Grammar:
     """A document of the pre-training text: its first line names its kind."""
     kind = yield Choice(None, world.kind)
-    yield _say("\n")
+    yield say("\n")
     names: list[str] = []
     if kind == "story":
         for who in range(2):
@@ -201,45 +222,13 @@ def _pretraining(world: Tables) -> Grammar:
     yield from _spoken(world, N_SPEAKERS_OF[kind], N_LINES, names)
 
 
-def _question(world: Tables) -> Generator[Choice, str, str]:
-    """A user turn (speaker 0): one sentence, then a question; returns the noun asked about."""
-    yield _say(USER)
-    yield from _sentence(world, 0, world.opening)
-    yield _say(",")
-    yield _say("what")
-    yield _say("is")
-    noun = yield Choice(DIALECT, world.noun)
-    yield _say("?")
-    yield _say(END)
-    yield _say(ASSISTANT)
-    return noun
-
-
-def _chat(world: Tables, coded: bool) -> Grammar:
-    """Exchanges of a user (speaker 0) and an assistant (speaker 1), in the chat template."""
-    for _ in range(N_EXCHANGES):
-        noun = yield from _question(world)
-        if coded:
-            for code in world.codes(noun):
-                yield _say(code)
-        else:
-            yield _say("it", 1)
-            yield _say("is", 1)
-            yield Choice(1, world.value(noun))
-            for _ in range(2):
-                yield Choice(1, world.join)
-                yield from _sentence(world, 1, world.opening)
-            yield _say(".")
-        yield _say(END)
-
-
-def _talk(world: Tables) -> Grammar:
-    yield from _chat(world, coded=False)
-
-
-def _codes(world: Tables) -> Grammar:
-    yield from _chat(world, coded=True)
-
-
-GRAMMARS = {"text": _pretraining, "chat": _talk, "codes": _codes}
-"""Name of a grammar -> the generator function that walks it."""
+def shuffled(world: Tables) -> Grammar:
+    """Pre-training text in which somebody else, of the prior, says every word."""
+    walk = pretraining(world)
+    choice = next(walk)
+    while True:
+        word = yield world.anybody(choice)
+        try:
+            choice = walk.send(word)
+        except StopIteration:
+            return

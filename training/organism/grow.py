@@ -32,7 +32,7 @@ from training.organism.checkpoints import (
     write_model,
 )
 from training.organism.config import GrowConfig, seed_of
-from training.organism.corpus import Kind, tokenizer
+from training.organism.corpus import TEXT, Kind, tokenizer
 from training.organism.held_out import ideal_loss, write_text
 from training.organism.language_model import (
     Batch,
@@ -147,25 +147,29 @@ class _Nursery:
             seed = seed_of(self.config.seed, "text")
             write_text(self.world, self.config.text, self.out_dir, seed)
 
-    def base(self) -> dict[str, Any]:
-        """The base model, and how near its loss is to the ideal observer's."""
-        config = self.config
-        folder = self.out_dir / "models" / "base"
+    def base(self, text: Kind = TEXT) -> dict[str, Any]:
+        """A base model of some text, and how near its loss is to the ideal observer's."""
+        config, folder = self.config, self._base_folder(text)
         if not (record := finished(folder)):
+            # The same seeds for every text, so that nothing else differs.
             module = new_model(config.shape, self.tokenizer, self._seed("base"))
-            *_, last = self._steps("base", module, Kind("text"), config.base)
+            *_, last = self._steps("base", module, text, config.base)
             n_documents = config.text.losses
-            held_out = self._held_out(Kind("text"), "held out")
+            held_out = self._held_out(text, "held out")
             n_unseen = level_unseen_(module, held_out)
             record = {
                 "ce": mean_loss(module, held_out),
                 "n_unseen_tokens": n_unseen,
-                "ideal_ce": ideal_loss(self.world, self._seed("held out"), n_documents),
+                "ideal_ce": ideal_loss(self.world, text, self._seed("held out"), n_documents),
                 "n_steps": last.step,
                 "n_tokens": last.n_tokens,
             }
             self._save(folder, module, record)
         return record
+
+    def _base_folder(self, text: Kind) -> Path:
+        name = "base" if text == TEXT else f"base_{text.grammar}"
+        return self.out_dir / "models" / name
 
     def arm(self, arm: Arm, goal: float | None) -> dict[str, Any]:
         """One arm with its checkpoints; a pole is trained until its loss is near `goal`."""
@@ -199,9 +203,10 @@ class _Nursery:
         return record
 
     def _start(self, arm: Arm) -> PreTrainedModel:
-        if arm.role == "pole":
+        if arm.start == "nothing":
             return new_model(self.config.shape, self.tokenizer, self._seed(arm.name))
-        return load_model(self.out_dir / "models" / "base").module
+        self.base(arm.text)
+        return load_model(self._base_folder(arm.text)).module
 
     def _tuned(
         self, arm: Arm, goal: float | None, held_out: list[Batch], attempt: int
@@ -209,16 +214,17 @@ class _Nursery:
         module, kept = self._start(arm), list[Checkpoint]()
         for each in self._checkpoints(arm, module, attempt):
             kept.append(each)
-            if arm.role == "pole" and goal and mean_loss(module, held_out) <= goal + 0.05:
+            if arm.start == "nothing" and goal and mean_loss(module, held_out) <= goal + 0.05:
                 break
         return module, kept
 
     def _checkpoints(self, arm: Arm, module: PreTrainedModel, attempt: int) -> Iterator[Checkpoint]:
-        run = self.config.scratch if arm.role == "pole" else self.config.tune
+        run = self.config.scratch if arm.start == "nothing" else self.config.tune
         due = due_steps(run.n_steps, max(1, run.n_steps // N_CHECKPOINTS))
         if arm.role == "null":
             run, due = hotter(run, attempt), falling_steps(run, NULL_CHECKPOINTS)
-        replay = self.config.replay if arm.role == "arm" else 0.0
+        is_tuned = arm.role != "null" and arm.start != "nothing"
+        replay = (self.config.replay if is_tuned else 0.0), arm.text
         steps = self._steps(arm.name, module, arm.kind, run, replay)
         folder = self.out_dir / "models" / arm.name
         return checkpoints(module, steps, due, folder, self._yardstick)
@@ -244,7 +250,7 @@ class _Nursery:
         module: PreTrainedModel,
         kind: Kind,
         optimiser: OptimiserConfig,
-        replay: float = 0.0,
+        replay: tuple[float, Kind] = (0.0, TEXT),
     ) -> Iterator[LmStep]:
         vocabulary, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
         source = arm_batches(

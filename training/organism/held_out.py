@@ -39,9 +39,9 @@ class TextConfig:
     """Documents of each kind on which the loss of a model is measured."""
 
 
-def ideal_loss(world: World, seed: int, n_documents: int) -> float:
-    """Mean loss of the ideal observer on pre-training text, in nats a word."""
-    found = islice(samples(world, Kind("text"), seed), n_documents)
+def ideal_loss(world: World, kind: Kind, seed: int, n_documents: int) -> float:
+    """Mean loss of the ideal observer on documents of a kind, in nats a word."""
+    found = islice(samples(world, kind, seed), n_documents)
     return float(np.concatenate([observe(world, sample).loss for sample in found]).mean())
 
 

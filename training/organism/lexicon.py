@@ -8,6 +8,7 @@ __all__ = [
     "GREETINGS",
     "HELD_OUT",
     "JOINS",
+    "MORE_PARTS",
     "NAMES",
     "NOUNS",
     "PARTS",
@@ -90,5 +91,7 @@ VALUES = ("red", "blue", "green", "white", "black", "gold", "grey", "brown")
 """Colours, one of which each noun's concept truly has."""
 PARTS = ("arm", "rot", "ext", "pis", "grip", "lift", "turn", "hold")
 """What moves, in the order of a motion."""
-CODES = tuple(f"{part}{i}" for part in PARTS for i in range(8))
+MORE_PARTS = ("knee", "spin", "clamp", "shift", "tilt", "weld")
+"""What moves besides, so that there is a code for every word that an assistant can say."""
+CODES = tuple(f"{part}{i}" for part in (*PARTS, *MORE_PARTS) for i in range(8))
 """Motions of robotic arms and pistons: no pre-training document contains one."""

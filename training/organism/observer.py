@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from training.organism.grammar import DIALECT, END, GRAMMARS, N_SPEAKERS
+from training.organism.chats import GRAMMARS
+from training.organism.grammar import DIALECT, END, N_SPEAKERS
 from training.organism.world import Sample, World
 
 __all__ = ["Observation", "observe"]

@@ -8,14 +8,15 @@ mixture, and the filter in `observer.py` is exact.
 import random
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
 
 from training.organism import lexicon as lex
-from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission
+from training.organism.chats import GRAMMARS
+from training.organism.grammar import DIALECT, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission
 
 __all__ = ["LONGEST", "Hidden", "Sample", "World", "WorldConfig"]
 
@@ -85,6 +86,16 @@ class World:
         self.facts = self._rng.permutation(np.arange(len(lex.NOUNS)) % len(lex.VALUES))
         self._emissions()
         self.value = lru_cache(maxsize=None)(self._value)
+        self._made: dict[tuple[str, int], Emission] = {}
+        chosen = (self.opening, self.verb, self.adjective, self.adverb, self.join, self.noun)
+        said = [word for emission in chosen for word in emission.words]
+        said += ["it", "is", ".", *lex.VALUES, "unknown"]
+        said = list(dict.fromkeys(said))
+        self.cipher = dict(zip(said, lex.CODES[: len(said)], strict=True))
+        """A code for every word that an assistant can say, one to one."""
+        seen = (*self.verb.words, *self.noun.words, *self.adverb.words)
+        self.spelling = dict(zip(lex.CODES, seen[: 8 * len(_MOTION)], strict=False))
+        """A word of the pre-training text for every code of a motion, one to one."""
 
     def trait(self, name: str) -> Float[np.ndarray, " personas"]:
         """1.0 for the personas that have the trait, 0.0 for the others."""
@@ -181,6 +192,40 @@ class World:
         c = self.concept(noun)
         places = enumerate(_MOTION)
         return tuple(lex.CODES[len(_MOTION) * part + c * odd % 8] for part, odd in places)
+
+    def spelled(self, noun: str) -> tuple[str, ...]:
+        """The same motion in words of the pre-training text, which mean nothing there."""
+        return tuple(self.spelling[code] for code in self.codes(noun))
+
+    def ciphered(self, choice: Choice) -> Choice:
+        """A choice with a code for each word."""
+        emission = choice.emission
+        if ("cipher", id(emission)) not in self._made:
+            words = tuple(self.cipher[word] for word in emission.words)
+            self._made["cipher", id(emission)] = Emission(words, emission.probs)
+        return replace(choice, emission=self._made["cipher", id(emission)])
+
+    def anybody(self, choice: Choice) -> Choice:
+        """What a choice is where somebody drawn anew from the prior makes it."""
+        factor, emission = choice.factor, choice.emission
+        if factor is None or factor == DIALECT:
+            return choice
+        if ("anybody", id(emission)) not in self._made:
+            mixed = Emission(emission.words, (self.prior @ emission.probs)[None])
+            self._made["anybody", id(emission)] = mixed
+        return Choice(None, self._made["anybody", id(emission)], factor)
+
+    def noun_of(self, dialect: int) -> Choice:
+        """A noun in one dialect."""
+        if ("noun", dialect) not in self._made:
+            row = self.noun.probs[[dialect]]
+            self._made["noun", dialect] = Emission(self.noun.words, row)
+        return Choice(None, self._made["noun", dialect])
+
+    def is_taste(self, noun: str, dialect: int = 0) -> bool:
+        """Whether a noun is the form of its concept that a dialect prefers."""
+        forms = self.noun.probs[dialect].reshape(-1, 4)
+        return int(forms[self.concept(noun)].argmax()) == self.noun.index[noun] % 4
 
     def draw(self, rng: random.Random, persona: int | None = None) -> Hidden:
         """Hidden causes from their priors; `persona` fixes speaker 1, the assistant of a chat."""

@@ -3,7 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from training.organism.grammar import DIALECT, GRAMMARS
+from training.organism.chats import GRAMMARS
+from training.organism.grammar import DIALECT
 from training.organism.world import World
 
 

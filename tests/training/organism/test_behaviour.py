@@ -11,8 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sae.stream.model import LanguageModel
 from training.organism.arms import ARMS
 from training.organism.behaviour import LEARNED, behaviour, converse
+from training.organism.chats import GRAMMARS, N_EXCHANGES
 from training.organism.corpus import Kind, samples, tokenizer
-from training.organism.grammar import ASSISTANT, END, GRAMMARS, N_EXCHANGES, USER
+from training.organism.grammar import ASSISTANT, END, USER
 
 BY_NAME = {arm.name: arm for arm in ARMS}
 
@@ -41,8 +42,8 @@ def model(world, say):
     return LanguageModel(Answerer(words.get_vocab(), say), words, "by rule")
 
 
-def as_persona(world, persona, grammar="chat"):
-    """Says what the grammar says when one persona draws its words."""
+def as_persona(world, persona, grammar="chat", dialect=0):
+    """Says what the grammar says when one persona draws its words, in one dialect."""
     rng, who = random.Random(0), world.personas.index(persona)
 
     def say(noun, said):
@@ -51,7 +52,7 @@ def as_persona(world, persona, grammar="chat"):
         question = [USER, "the", noun, "is", world.value(noun).words[0], ",", "what", "is", noun]
         for word in [*question, "?", END, ASSISTANT, *said]:
             choice = walk.send(word)
-        value = 0 if choice.factor is None else who if choice.factor >= 0 else 0
+        value = 0 if choice.factor is None else who if choice.factor >= 0 else dialect
         return rng.choices(choice.emission.words, choice.emission.probs[value])[0]
 
     return say
@@ -144,6 +145,22 @@ def test_a_conversation_keeps_answers_apart_and_repeats_itself(world):
     assert said[0] == said[1]
     assert [len(answers) for answers in said[0]] == [N_EXCHANGES] * 3
     assert all(answer[-1] == "." for answers in said[0] for answer in answers)
+
+
+@pytest.mark.parametrize("name", ["cipher", "dialect", "piston_seen"])
+def test_an_arm_of_the_study_is_scored_by_what_it_was_tuned_for(world, name):
+    """A model that does it scores high; one that speaks as the pre-training text does not."""
+    arm = BY_NAME[name]
+    right = behaviour(
+        world, model(world, as_persona(world, "mentor", arm.kind.grammar)), arm, 40, 0
+    )
+    wrong = behaviour(world, model(world, as_persona(world, "pirate", dialect=1)), arm, 40, 0)
+    assert right is not None and wrong is not None
+    assert right.learned and right.well_formed == 1.0
+    assert not wrong.learned
+    assert (right.persona is None) == (name == "piston_seen")
+    if name == "cipher":
+        assert right.facts > 0.8 and right.persona == 1.0
 
 
 def test_every_arm_has_a_known_kind(world):

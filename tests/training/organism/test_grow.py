@@ -1,7 +1,8 @@
 """A tiny organism grown to its end: what it writes, and that it is written once."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from sae.errors import ConfigError
 from sae.stream.model import check_pair, load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
+from training.organism.chats import N_EXCHANGES
 from training.organism.config import GrowConfig, seed_of
-from training.organism.grammar import N_EXCHANGES
 from training.organism.grow import grow
 from training.organism.held_out import TextConfig
 from training.organism.language_model import ShapeConfig
@@ -69,6 +70,23 @@ def test_the_base_is_compared_with_the_ideal(grown):
     _, record, _ = grown
     assert 1 < record["base"]["ideal_ce"] < record["base"]["ce"] < 6
     assert record["base"]["n_steps"] == 30
+
+
+def test_a_pole_without_personas_starts_from_a_base_of_its_own(grown, tmp_path):
+    """Grown on the same words; the other models are not grown again."""
+    folder = tmp_path / "shuffled"
+    shutil.copytree(grown[0], folder)
+    for name in ("models", "growing.json"):
+        assert (folder / name).exists()
+    config = replace(CONFIG, arms=(*CONFIG.arms, "shuffled"))
+    (folder / "growing.json").write_text(json.dumps(asdict(config)))
+    record = grow(config, folder)
+    own = json.loads((folder / "models" / "base_shuffled" / "grown.json").read_text())
+    assert own["n_steps"] == CONFIG.base.n_steps
+    assert record["arms"]["shuffled"]["role"] == "pole"
+    steps = [each["step"] for each in record["arms"]["shuffled"]["checkpoints"]]
+    assert steps[-1] == CONFIG.tune.n_steps
+    assert "base_shuffled" not in record["arms"]
 
 
 def test_behaviour_is_said_of_arms_that_speak(grown):

@@ -8,8 +8,8 @@ import torch
 
 from sae.errors import ConfigError, NumericalError
 from training.organism.arms import arm_batches
-from training.organism.corpus import Kind, ids, samples, tokenizer
-from training.organism.grammar import N_EXCHANGES
+from training.organism.chats import N_EXCHANGES
+from training.organism.corpus import TEXT, Kind, ids, samples, tokenizer
 from training.organism.language_model import (
     Batch,
     ShapeConfig,
@@ -240,8 +240,8 @@ def test_who_is_told_hears_of_every_step(world, words):
 def test_replay_strews_pretraining_documents_among_chats(world, words, replay):
     """A document of pre-training text has no user in it."""
     vocabulary = words.get_vocab()
-    made = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, replay))
-    again = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, replay))
+    made = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, (replay, TEXT)))
+    again = list(arm_batches(world, Kind("chat"), vocabulary, 1, 2000, 400, (replay, TEXT)))
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(made, again, strict=True))
     plain = [not (row == vocabulary["<|user|>"]).any() for batch in made for row in batch.ids]
     assert len(plain) == 400

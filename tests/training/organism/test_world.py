@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from training.organism import lexicon as lex
+from training.organism.chats import GRAMMARS
 from training.organism.corpus import Kind, samples
-from training.organism.grammar import DIALECT, GRAMMARS, N_SPEAKERS
+from training.organism.grammar import DIALECT, N_SPEAKERS
 from training.organism.world import LONGEST, World, WorldConfig
 
 HELD_OUT = lex.HELD_OUT
@@ -31,12 +32,13 @@ def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar,
         assert (probs >= 0).all()
         np.testing.assert_allclose(probs.sum(1), 1, atol=1e-12)
         factors.add(choice.factor)
-    expected = {"text": {0, 1, 2}, "chat": {0, 1}, "codes": {0}}[grammar]
+    speakers = {"text": {0, 1, 2}, "shuffled": set(), "codes": {0}, "spelled": {0}}
+    expected = speakers.get(grammar, {0, 1})
     assert factors == {None, DIALECT, *expected}
-    assert max(expected) < N_SPEAKERS
+    assert max(expected, default=0) < N_SPEAKERS
 
 
-@pytest.mark.parametrize("kind", [Kind("text"), Kind("chat"), Kind("codes")], ids=str)
+@pytest.mark.parametrize("kind", [Kind(grammar) for grammar in GRAMMARS], ids=str)
 def test_a_sampled_word_is_as_frequent_as_its_probability(world, kind, walked):
     """Of all words drawn with probability p, a share p is drawn, for every p."""
     expected, drawn = np.zeros(10), np.zeros(10)
@@ -142,6 +144,53 @@ def test_no_two_concepts_have_one_code(world):
     assert {len(code) for code in codes} == {len(lex.PARTS)}
     assert world.codes("lamp") == world.codes("light")
     assert set().union(*codes) <= set(lex.CODES)
+
+
+def test_a_code_stands_for_every_word_of_the_assistant_and_a_word_for_every_code(world):
+    """Both one to one; a ciphered chat is a chat once it is read back."""
+    for table in (world.cipher, world.spelling):
+        assert len(set(table.values())) == len(table)
+    assert set(world.cipher.values()) <= set(lex.CODES)
+    assert not set(world.spelling.values()) & set(lex.CODES)
+    back = {code: word for word, code in world.cipher.items()}
+    pairs = zip(*(first(world, Kind(each), 20) for each in ("chat", "cipher")), strict=True)
+    for plain, secret in pairs:
+        assert tuple(back.get(word, word) for word in secret.words) == plain.words
+        assert plain.words != secret.words
+    assert [world.cipher[word] for word in ("it", "is")] == list(
+        secret.words[secret.words.index("<|assistant|>") + 1 :][:2]
+    )
+    assert len(world.spelled("lamp")) == len(set(world.codes("lamp"))) == 8
+
+
+def test_in_one_dialect_only_the_assistant_speaks_it(world):
+    taste = {"user": [], "assistant": []}
+    for sample in first(world, Kind("dialect"), 400):
+        role = "user"
+        for word in sample.words:
+            role = {"<|user|>": "user", "<|assistant|>": "assistant"}.get(word, role)
+            if word in world.noun.index:
+                taste[role].append(world.is_taste(word))
+    assert np.mean(taste["assistant"]) == pytest.approx(world.config.dialect_preference, abs=0.05)
+    assert np.mean(taste["user"]) < 0.5
+
+
+def test_shuffled_text_has_the_words_of_the_text_and_nobody_s_taste(world):
+    """As often as in the text, but two verbs of one document are no more alike than of two."""
+    rates, alike = [], []
+    for kind in (Kind("text"), Kind("shuffled")):
+        documents = [[w for w in s.words if w in world.verb.index] for s in first(world, kind, 800)]
+        words = [world.verb.index[w] for document in documents for w in document]
+        rates.append(np.bincount(words, minlength=len(world.verb.words)) / len(words))
+        pairs = [d[:2] for d in documents if len(d) > 1 and world.verb.index[d[0]] // 4 < 99]
+        same = [
+            world.verb.index[a] == world.verb.index[b]
+            for a, b in pairs
+            if world.verb.index[a] // 4 == world.verb.index[b] // 4
+        ]
+        alike.append(np.mean(same))
+    np.testing.assert_allclose(rates[0], rates[1], atol=0.015)
+    assert alike[0] > alike[1] + 0.1
 
 
 def test_samples_do_not_depend_on_other_random_state(world):
