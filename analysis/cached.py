@@ -132,11 +132,11 @@ def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
     subjects = [each for part in parts.values() for each in part]
     caches = open_caches(config.base, [Path(each.path) for each in subjects])
     dictionary, meta = read(config.dictionary)
-    reference, _ = read(config.continued / "base")
+    own, _ = read(config.continued / "base")
     tell("base cache")
     bench = _laid(caches[0], config.seed)
     firing = through(bench, dictionary, bench.x)
-    before = Reference(dictionary, firing, through(bench, reference, bench.x))
+    before = Reference(dictionary, firing, through(bench, own, bench.x), own)
     carriers = _carriers(bench, firing)
     wanted = _held_out(caches[0])
     seen = {}
@@ -148,9 +148,7 @@ def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
         seen[subject.name] = lay(bench, before, (subject.name, x, folder), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}
-    evidence = Evidence(
-        bench, (dictionary, meta), firing, before.continued, carriers, laid, changes
-    )
+    evidence = Evidence(bench, meta, before, carriers, laid, changes)
     paths = str(config.base), config.dictionary, config.continued
     traced = TraceConfig(*paths, config.tuned, seed=config.seed, effects=0)
     return judged(traced, evidence, (), choose_by_bulk, tell)

@@ -1,19 +1,27 @@
 """Which nulls a tuned model is held against: those that moved as far, of every run the nearest.
 
 Two runs of a null are two draws of what drift does to each latent. Pooled they resolve p-values
-twice as finely; checkpoints of one run would only repeat one draw.
+twice as finely; checkpoints of one run would only repeat one draw. And they tell which latents
+drift replaces by others: these are set apart, from a tuned model where either displaced them, from
+the draws of one run where the other did. So a draw has passed one test fewer than a latent that is
+judged, and errs towards large p-values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
+from jaxtyping import Bool
 
+from analysis.coordinates import Coordinates
 from analysis.nulls import Null
 from analysis.subjects import Seen
+from analysis.tails import rolled, unrolled
 from sae.errors import ConfigError
 
-__all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "unlikeness"]
+__all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "reach", "stretched"]
+__all__ += ["unlikeness"]
 
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
 LEAST = 0.5  # of the reach of a null that may be stretched
@@ -37,14 +45,60 @@ def pooled(nulls: Sequence[Null]) -> Null:
     if not others:
         return first
     measured = [c for c in first.values if all(c in each.values for each in others)]
-    values, errors = (
-        {c: np.concatenate([getattr(each, kind)[c] for each in nulls]) for c in measured}
-        for kind in ("values", "errors")
-    )
-    bins = np.concatenate([each.bins for each in nulls])
+    kept = [_stay(null, nulls) for null in nulls]
+
+    def joined(of: Callable[[Null], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of(each)[mine] for each, mine in zip(nulls, kept, strict=True)])
+
     names = tuple(name for each in nulls for name in each.names)
-    least = min(each.change for each in nulls)
-    return Null(" + ".join(names), least, first.edges, bins, values, errors, names)
+    return Null(
+        " + ".join(names),
+        min(each.change for each in nulls),
+        first.edges,
+        joined(lambda each: each.bins),
+        {c: joined(lambda each, c=c: each.values[c]) for c in measured},
+        {c: joined(lambda each, c=c: each.errors[c]) for c in measured},
+        names,
+        joined(lambda each: each.latent),
+        fragile=np.unique(np.concatenate([each.displaced for each in nulls])),
+    )
+
+
+def _stay(null: Null, nulls: Sequence[Null]) -> Bool[np.ndarray, " latents"]:
+    """Draws of latents that no other null displaced; its own displaced ones are draws like all."""
+    gone = [each.displaced for each in nulls if each is not null]
+    return ~np.isin(null.latent, np.concatenate(gone))
+
+
+def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
+    """How far the bulk of a null's latents moved, over how far that of a model's did.
+
+    Ratios of lower quartiles, on the scale on which latents are judged, so that half of the
+    model's latents may have changed; 1 for a null that is the model.
+
+    Args:
+        null: The null.
+        coordinates: Of the model.
+    """
+    other = Null.of("", 0.0, coordinates)
+    both = [c for c in null.values if c in other.values]
+    mine, theirs = (
+        {c: np.nanquantile(np.abs(unrolled(c, one.values[c])), 0.25) for c in both}
+        for one in (null, other)
+    )
+    return {c: float(mine[c] / max(theirs[c], 1e-12)) for c in both}
+
+
+def stretched(null: Null, by: Mapping[str, float]) -> Null:
+    """The same null, every latent of which moved further.
+
+    Args:
+        null: The null.
+        by: Factor of each coordinate, on the scale on which latents are judged.
+    """
+    values = {c: rolled(c, by[c] * unrolled(c, each)) for c, each in null.values.items()}
+    errors = {c: by[c] * each for c, each in null.errors.items()}
+    return replace(null, values=values, errors=errors)
 
 
 def choose(nulls: Sequence[Null], reach: Mapping[str, float], goal: float) -> Null | None:
@@ -87,17 +141,16 @@ def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
     size, coordinate by coordinate: an empirical null (Efron 2004). Of every run the one counts that
     is nearest in size, by the mean of the coordinates' log ratios; none is made smaller.
     """
-    reach = {null.name: null.reach(one.coordinates) for null in nulls}
-    stretched = [
-        null.stretched({c: max(1.0, 1 / ratio) for c, ratio in reach[null.name].items()})
+    reached = {null.name: reach(null, one.coordinates) for null in nulls}
+    able = [
+        stretched(null, {c: max(1.0, 1 / ratio) for c, ratio in reached[null.name].items()})
         for null in nulls
-        if min(reach[null.name].values()) >= LEAST
+        if min(reached[null.name].values()) >= LEAST
     ]
     mean = {
-        each.name: float(np.exp(np.mean(np.log([*reach[each.name].values()]))))
-        for each in stretched
+        each.name: float(np.exp(np.mean(np.log([*reached[each.name].values()])))) for each in able
     }
-    return choose(stretched, {name: unlikeness(each, 1.0) for name, each in mean.items()}, 1.0)
+    return choose(able, {name: unlikeness(each, 1.0) for name, each in mean.items()}, 1.0)
 
 
 def unlikeness(change: float, other: float) -> float:

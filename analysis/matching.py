@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from analysis.matrices import fires, n_fires
+from analysis.matrices import dice_of_pairs
 from analysis.pairs import Pair
 from analysis.traces import Firing
 
@@ -72,10 +72,8 @@ def steady(fitted: Firing, continued: Firing, n: int) -> Bool[np.ndarray, " n"]:
         Where cosine is at least 0.7 and the Dice overlap at least 0.5.
     """
     cosine = np.einsum("ij,ij->i", fitted.rows[:n], continued.rows[:n])
-    before, after = (fires(sparse.csr_array(each.z[:, :n])) for each in (fitted, continued))
-    both = np.asarray(before.multiply(after).sum(axis=0)).ravel()
-    total = n_fires(fitted.z)[:n] + n_fires(continued.z)[:n]
-    return (cosine >= STEADY) & (2 * both >= ALIKE * np.maximum(total, 1))
+    dice = dice_of_pairs(*(sparse.csr_array(each.z[:, :n]) for each in (fitted, continued)))
+    return (cosine >= STEADY) & (dice >= ALIKE)
 
 
 def standing(base: Firing, tuned: Firing, n: int) -> Pair:

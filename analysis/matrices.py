@@ -6,7 +6,7 @@ from scipy import sparse
 
 from sae.errors import InputError
 
-__all__ = ["cofiring", "cosines", "fires", "n_fires", "shape"]
+__all__ = ["cofiring", "cosines", "dice_of_pairs", "fires", "n_fires", "shape"]
 
 
 def shape(matrix: sparse.csr_array | sparse.csc_array) -> tuple[int, int]:
@@ -74,6 +74,20 @@ def cofiring(base: sparse.csr_array, tuned: sparse.csr_array) -> Float[np.ndarra
     both = sparse.csr_array(sparse.csr_array(fires(base).T) @ fires(tuned)).toarray()
     total = n_fires(base)[:, None] + n_fires(tuned)[None, :]
     return (2 * both / np.maximum(total, 1)).astype(np.float32)
+
+
+def dice_of_pairs(base: sparse.csr_array, tuned: sparse.csr_array) -> Float[np.ndarray, " latents"]:
+    """Dice overlap of every base latent with the tuned latent of its own index.
+
+    Args:
+        base: Latents of the base model, [n_tokens, latents].
+        tuned: As many of the tuned model, on the same tokens.
+
+    Returns:
+        The diagonal of `cofiring`.
+    """
+    both = np.asarray(fires(base).multiply(fires(tuned)).sum(axis=0)).ravel()
+    return 2 * both / np.maximum(n_fires(base) + n_fires(tuned), 1)
 
 
 def cosines(

@@ -4,15 +4,15 @@ Every live latent of a null pair is one draw of what drift, a second dictionary 
 tokens do together. A tuned model is held against a null whose activations moved at least as far.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analysis.coordinates import COORDINATES, EFFECT, PROFILE, Coordinates
-from analysis.tails import rank_p, rolled, standard_errors, tail_p, unrolled
+from analysis.matching import ALIKE, STEADY
+from analysis.tails import rank_p, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
 __all__ = ["Null"]
@@ -48,6 +48,13 @@ class Null:
     """Standard error of each, on the scale of `standard_errors`; where absent, 0."""
     parts: tuple[str, ...] = ()
     """Names of the nulls that it pools, where these are several."""
+    latent: Int[np.ndarray, " latents"] = field(default_factory=lambda: np.empty(0, int))
+    """Which latent each is."""
+    displaced: Int[np.ndarray, " n"] = field(default_factory=lambda: np.empty(0, int))
+    """Latents that do not stand for themselves any more: cosine below 0.7, or gating above 0.5."""
+    fragile: Int[np.ndarray, " m"] = field(default_factory=lambda: np.empty(0, int))
+    """Latents that one of several nulls displaced: drift alone replaces them, so nothing is said of
+    what tuning did to them."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,34 +95,10 @@ class Null:
         values = {c: live[c].to_numpy(float) for c in measured}
         values["direction"] = np.where(both, values["direction"], np.nan)
         errors = {c: standard_errors(live, c) for c in measured}
-        return cls(name, change, edges, np.searchsorted(edges, live["fire_rate"]), values, errors)
-
-    def reach(self, coordinates: Coordinates) -> dict[str, float]:
-        """How far the bulk of this null's latents moved, over how far that of a model's did.
-
-        Ratios of lower quartiles, on the scale on which latents are judged, so that half of the
-        model's latents may have changed; 1 for a null that is the model.
-
-        Args:
-            coordinates: Of the model.
-        """
-        other = Null.of("", 0.0, coordinates)
-        both = [c for c in self.values if c in other.values]
-        mine, theirs = (
-            {c: np.nanquantile(np.abs(unrolled(c, one.values[c])), 0.25) for c in both}
-            for one in (self, other)
-        )
-        return {c: float(mine[c] / max(theirs[c], 1e-12)) for c in both}
-
-    def stretched(self, by: Mapping[str, float]) -> "Null":
-        """The same null, every latent of which moved further.
-
-        Args:
-            by: Factor of each coordinate, on the scale on which latents are judged.
-        """
-        values = {c: rolled(c, by[c] * unrolled(c, each)) for c, each in self.values.items()}
-        errors = {c: by[c] * each for c, each in self.errors.items()}
-        return replace(self, values=values, errors=errors)
+        bins, latent = np.searchsorted(edges, live["fire_rate"]), live["latent"].to_numpy(int)
+        is_gone = (values["direction"] < STEADY) | (values["gating"] > 1 - ALIKE)
+        gone = latent[is_gone]
+        return cls(name, change, edges, bins, values, errors, latent=latent, displaced=gone)
 
     def _of_bin(self, coordinate: str, b: int) -> np.ndarray:
         """Latents of a bin with a value, or of all bins where the bin has too few."""

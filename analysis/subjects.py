@@ -13,6 +13,7 @@ from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
 from analysis.effects import BaseEffects, effects
 from analysis.existence import latent_scaling, presence
+from analysis.frozen import read_again
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
 from analysis.reuse import fidelity
@@ -52,6 +53,8 @@ class Reference:
     """What it makes of the base model."""
     continued: Firing
     """What the dictionary continued on the base's own activations makes of the base model."""
+    own: Sae
+    """That dictionary."""
 
     @property
     def n(self) -> int:
@@ -141,6 +144,8 @@ def lay(
     pair = standing(before, through(bench, _continued(folder, dictionary), x), n)
     after = pair.tuned
     found = measure(pair, blocks, weights, bench.strata, reference.steady)
+    frozen = through(bench, reference.own, x)
+    found = read_again(found, pair, frozen, blocks, weights, bench.strata)
     there = presence((bench.x, before), x, blocks, weights).head(n)
     found = replace(found, table=pd.concat([found.table, there], axis=1))
     back = presence((x, after), bench.x, blocks, weights)

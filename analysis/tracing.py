@@ -106,12 +106,10 @@ class Evidence:
 
     bench: Bench
     """The held-out tokens."""
-    dictionary: tuple[Sae, Mapping[str, object]]
-    """The base dictionary, and what it says of itself."""
-    firing: Firing
-    """The base dictionary on the base model."""
-    continued: Firing
-    """The dictionary continued on the base's own activations, on the base model."""
+    meta: Mapping[str, object]
+    """What the base dictionary says of itself."""
+    reference: Reference
+    """The base dictionary, and it continued on the base's own activations."""
     carriers: Carriers
     """Persona latents."""
     laid: Mapping[str, Sequence[Seen]]
@@ -140,20 +138,19 @@ def judged(
         chooser: Which null a tuned model is held against.
         tell: Hears what is being done.
     """
-    bench, firing, carriers = evidence.bench, evidence.firing, evidence.carriers
-    reference = Reference(evidence.dictionary[0], firing, evidence.continued)
+    bench, reference, carriers = evidence.bench, evidence.reference, evidence.carriers
     nulls, held_back = (null_side(evidence.laid[name]) for name in ("null", "held_back"))
     seen = {each.name: each for each in evidence.laid["tuned"]}
     tell("fates")
     confirmed = bool(carriers.personas["confirmed"].any())
-    found = spans(bench, firing.rows, carriers.personas, config.seed) if confirmed else {}
+    found = spans(bench, reference.firing.rows, carriers.personas, config.seed) if confirmed else {}
     span = found.get("latents")
     verdicts = {
         name: judge(one, chooser(nulls.nulls, one), nulls, held_back, carriers.personas, span)
         for name, one in seen.items()
     }
     verdicts = {
-        name: replace(each, fates=with_scaling(bench, evidence.continued, seen[name], each.fates))
+        name: replace(each, fates=with_scaling(bench, reference.continued, seen[name], each.fates))
         for name, each in verdicts.items()
     }
     used = [each.null for each in verdicts.values() if each.null is not None]
@@ -167,9 +164,9 @@ def judged(
     return Study(
         config,
         bench,
-        evidence.dictionary,
-        firing,
-        evidence.continued,
+        (reference.dictionary, evidence.meta),
+        reference.firing,
+        reference.continued,
         carriers,
         found,
         seen,
@@ -200,23 +197,14 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None)
     require_one_model(meta, f"to trace {config.dictionary}")
     if not meta.get("hook"):
         raise ConfigError(f"{config.dictionary}", "no hook in it", "fit it with fit_dictionary")
-    reference, _ = read(config.continued / "base")
-    own = [(each, open_control(each, (dictionary, meta), reference)) for each in config.controls]
+    own, _ = read(config.continued / "base")
+    controls = [(each, open_control(each, (dictionary, meta), own)) for each in config.controls]
     base = load_model(config.base)
     tell("base model")
-    side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), reference))
+    side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), own))
     carriers, laid, changes = _looked_at(config, base, side, tell)
-    laid_on = side()
-    evidence = Evidence(
-        laid_on.bench,
-        (dictionary, meta),
-        laid_on.firing,
-        laid_on.continued,
-        carriers,
-        laid,
-        changes,
-    )
-    return judged(config, evidence, own, choose_by_change, tell)
+    evidence = Evidence(side().bench, meta, side().reference, carriers, laid, changes)
+    return judged(config, evidence, controls, choose_by_change, tell)
 
 
 class _BaseSide:
@@ -227,23 +215,23 @@ class _BaseSide:
         config: TraceConfig,
         read_by: tuple[LanguageModel, TokenizedText],
         base: tuple[Sae, Mapping[str, object]],
-        reference: Sae,
+        own: Sae,
     ) -> None:
-        self.config, (self.dictionary, meta) = config, base
+        self.config, (dictionary, meta) = config, base
         model, text = read_by
         self.bench = lay_bench(model, HookPoint.parse(str(meta["hook"])), text, config.seed)
         if meta.get("source"):  # of another library: is it read as it was meant?
-            sanity_check(self.dictionary, torch.from_numpy(self.bench.x), meta)
-        self.firing = through(self.bench, self.dictionary, self.bench.x)
-        self.continued = through(self.bench, reference, self.bench.x)
+            sanity_check(dictionary, torch.from_numpy(self.bench.x), meta)
+        found = (through(self.bench, each, self.bench.x) for each in (dictionary, own))
+        self.reference = Reference(dictionary, *found, own)
         self.ruler = Ruler(model, neutral_text(text), self.bench.hook)
-        n, n_tokens = self.dictionary.config.d_sae, config.effects
-        lay = partial(lay_effects, self.bench, self.continued, n, n_tokens, config.seed)
+        n, n_tokens, continued = self.reference.n, config.effects, self.reference.continued
+        lay = partial(lay_effects, self.bench, continued, n, n_tokens, config.seed)
         self.effects = lay() if n_tokens else None
 
     def carriers(self) -> Carriers:
         """Persona latents of the base dictionary."""
-        return find_carriers(self.bench, self.firing, self.config.observer)
+        return find_carriers(self.bench, self.reference.firing, self.config.observer)
 
     def look(
         self, name: str, path: str, along: Mapping[str, str]
@@ -251,10 +239,9 @@ class _BaseSide:
         """One model, and how far it and the checkpoints `along` its way moved."""
         changes = {each: self.ruler.measure(load_model(at)) for each, at in along.items()}
         changes[name] = self.ruler.measure(load_model(path))
-        before = Reference(self.dictionary, self.firing, self.continued)
         folder = self.config.continued / name
         moved = changes[name], self.effects
-        return look(self.bench, before, name, path, folder, moved), changes
+        return look(self.bench, self.reference, name, path, folder, moved), changes
 
 
 _Laid = tuple[str, str, Mapping[str, str]]

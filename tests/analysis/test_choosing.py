@@ -92,14 +92,14 @@ def tuned(size, **more):
 
 
 def test_reach_is_how_far_the_bulk_moved_whatever_changed():
-    found = of("a", 1.0).reach(moved(2.0))
+    found = reach(of("a", 1.0), moved(2.0))
     assert list(found.values()) == pytest.approx([0.5] * 3)
-    spared = of("a", 1.0).reach(moved(1.0, n_changed=40))
+    spared = reach(of("a", 1.0), moved(1.0, n_changed=40))
     assert 0.7 < spared["gain"] <= 1.0 and spared["direction"] == pytest.approx(1.0)
 
 
 def test_stretching_moves_every_draw_on_the_scale_of_judgement():
-    twice = of("a", 1.0).stretched(dict.fromkeys(COORDINATES, 2.0))
+    twice = stretched(of("a", 1.0), dict.fromkeys(COORDINATES, 2.0))
     for c, draws in of("a", 2.0).values.items():
         assert twice.values[c] == pytest.approx(draws, abs=1e-9)
 
