@@ -140,10 +140,11 @@ def decide(
 ) -> pd.DataFrame:
     """The fate of every inherited latent of the base dictionary in one tuned model.
 
-    A latent is *changed* where its smallest p-value over the coordinates, times their number, has a
-    Benjamini-Hochberg q-value at most q within its family, and its point lies beyond the null's
-    band. Which coordinate lies beyond names the change. It is *preserved* where all 95 % intervals
-    lie inside the band. Effects count where model and null have them.
+    A latent is *changed* where its smallest p-value over the coordinates, times the number of tests
+    that these amount to, has a Benjamini-Hochberg q-value at most q within its family, and its
+    point lies beyond the null's band. Which coordinate lies beyond names the change. It is
+    *preserved* where all 95 % intervals lie inside the band. Effects count where model and null
+    have them. A latent that drift alone replaces (`Null.fragile`) is unstable.
 
     Args:
         coordinates: Of this tuned model.
@@ -208,16 +209,16 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _p_values(table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """The smallest p-value of the coordinates times their number, of latents with firings.
+    """The smallest p-value of the coordinates times the tests they amount to.
 
-    Where the tuned model fires too rarely to say along what, gain and gating can speak.
+    Of latents with firings. Where the tuned model fires too rarely to say along what, gain and gating can speak.
     """
     smallest = np.full(len(table), np.inf)
     for c in held.limits:
         values = table[c].to_numpy(float)
         p = held.p_values(c, np.where(both | (c != "direction"), values, np.nan))
         smallest = np.fmin(smallest, p)
-    return np.where(enough, np.minimum(len(held.limits) * smallest, 1.0), np.nan)
+    return np.where(enough, np.minimum(held.null.n_tests * smallest, 1.0), np.nan)
 
 
 def _q_values(table: pd.DataFrame) -> np.ndarray:

@@ -77,23 +77,19 @@ def read_again(
 def _refitted(one: Firing, gone: np.ndarray, blocks: Blocks) -> Firing:
     """Some latents of a dictionary, their decoder rows refitted together with all others.
 
-    By least squares, with a hundredth of each latent's energy for staying where it was.
+    By least squares, with a hundredth of each latent's energy for staying where it was. Activations
+    stay those of the encoder, so that gain compares like with like.
     """
-    assert one.residual_moments is not None and one.reading is not None
+    assert one.residual_moments is not None  # `through` sums them
     gram = (one.z.T @ one.z).toarray().astype(float)
     left = one.residual_moments.sum(axis=0).astype(float)
     energy = np.maximum(np.diagonal(gram), 1e-12)
     step = np.linalg.solve(gram + STAY * np.diag(energy), left)
     rows = one.rows[gone] + step[gone]
-    norm = np.linalg.norm(rows, axis=1)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     moments = one.residual_moments[:, gone] - (_grams(one.z, gone, blocks) @ step)
-    found = one.of(gone)
-    reading = replace(
-        found.reading, rows=found.reading.rows * norm[:, None], bias=found.reading.bias * norm
-    )
-    z = sparse.csr_array(found.z.multiply(norm[None, :]), dtype=np.float32)
-    unit, moments = rows / norm[:, None], moments * norm[:, None]
-    return Firing(z, unit.astype(np.float32), moments.astype(np.float32), reading)
+    moved = rows.astype(np.float32), moments.astype(np.float32)
+    return replace(one.of(gone), rows=moved[0], residual_moments=moved[1])
 
 
 def _grams(

@@ -5,6 +5,7 @@ tokens do together. A tuned model is held against a null whose activations moved
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.coordinates import COORDINATES, EFFECT, PROFILE, Coordinates
 from analysis.matching import ALIKE, STEADY
-from analysis.tails import rank_p, standard_errors, tail_p, unrolled
+from analysis.tails import effective_tests, rank_p, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
 __all__ = ["Null"]
@@ -49,12 +50,16 @@ class Null:
     parts: tuple[str, ...] = ()
     """Names of the nulls that it pools, where these are several."""
     latent: Int[np.ndarray, " latents"] = field(default_factory=lambda: np.empty(0, int))
-    """Which latent each is."""
+    """Which latent each is; in order where absent."""
     displaced: Int[np.ndarray, " n"] = field(default_factory=lambda: np.empty(0, int))
     """Latents that do not stand for themselves any more: cosine below 0.7, or gating above 0.5."""
     fragile: Int[np.ndarray, " m"] = field(default_factory=lambda: np.empty(0, int))
     """Latents that one of several nulls displaced: drift alone replaces them, so nothing is said of
     what tuning did to them."""
+
+    def __post_init__(self) -> None:
+        if not len(self.latent):
+            object.__setattr__(self, "latent", np.arange(len(self.bins)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,9 +173,9 @@ class Null:
             values: Measured.
             fire_rate: In the base model.
             errors: Standard errors.
-            level: Share of null latents that lie beyond in no coordinate, at least (Bonferroni).
+            level: Share of null latents that lie beyond in no coordinate.
         """
-        reach = 1 - (1 - level) / len(self.values)
+        reach = 1 - (1 - level) / self.n_tests
         limits = np.array([np.quantile(each, reach) for each in self._null_standard(coordinate)])
         far = self.standard(coordinate, values, fire_rate, errors)
         return far > limits[np.searchsorted(self.edges, fire_rate)]
@@ -220,13 +225,13 @@ class Null:
         Args:
             coordinate: One that was measured.
             fire_rate: The latents' fire rates in the base model.
-            level: Share of null latents inside all bands, at least (Bonferroni).
+            level: Share of null latents inside all bands.
 
         Returns:
             Lower and upper limit for every latent. Direction and effect have no upper limit, gating
             and profile no lower one: a latent cannot be too much like itself.
         """
-        tail = (1 - level) / len(self.values)
+        tail = (1 - level) / self.n_tests
         at = {
             "direction": (tail, None),
             "effect": (tail, None),
@@ -244,13 +249,20 @@ class Null:
         bins = np.searchsorted(self.edges, fire_rate)
         return limits[bins, 0], limits[bins, 1]
 
+    @cached_property
+    def n_tests(self) -> float:
+        """How many tests the coordinates amount to (`tails.effective_tests`)."""
+        inside = np.append(self.edges, np.inf)[self.bins]  # a fire rate of each draw's bin
+        far = [self.standard(c, v, inside, self.errors.get(c)) for c, v in self.values.items()]
+        return effective_tests(np.stack(far), self.bins)
+
     def smallest_p(self) -> float:
         """The smallest p-value that ranks alone can give, corrected for the coordinates.
 
-        Their number over 1 + n draws; smaller ones lean on the extrapolated tail.
+        `n_tests` over 1 + n draws; smaller ones lean on the extrapolated tail.
         """
         n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
-        return len(self.values) / (1 + n)
+        return self.n_tests / (1 + n)
 
     def power(self, level: float = 0.95) -> pd.DataFrame:
         """The smallest change of each coordinate that leaves the null's band, per fire-rate bin.

@@ -1,11 +1,13 @@
 """Which nulls a tuned model is held against, and what pooling them gains."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
-from analysis.choosing import choose, choose_by_bulk, pooled
+from analysis.choosing import choose, choose_by_bulk, pooled, reach, stretched
 from analysis.coordinates import COORDINATES, Coordinates
 from analysis.intervals import Interval
 from analysis.nulls import Null
@@ -59,6 +61,26 @@ def test_a_pool_has_the_draws_of_all_and_moved_as_the_least():
     assert pooled([first]) is first
 
 
+def test_what_another_run_displaced_is_no_draw_and_not_judged():
+    """Each run's draws lack what the other displaced, and keep what it displaced itself."""
+    first, second = (
+        replace(null(*each), displaced=gone)
+        for each, gone in (
+            (("a", 1.0, 30), np.array([3, 4])),
+            (("b", 1.0, 30, 1), np.array([4, 7])),
+        )
+    )
+    both = pooled([first, second])
+    assert both.latent.tolist() == [
+        *np.delete(np.arange(30), [4, 7]),
+        *np.delete(np.arange(30), [3, 4]),
+    ]
+    assert both.values["gain"][3] == first.values["gain"][3]
+    assert both.values["gain"][28 + 5] == second.values["gain"][7]
+    assert both.fragile.tolist() == [3, 4, 7]
+    assert len(first.fragile) == 0  # one run alone cannot say it of latents that it is a draw of
+
+
 def test_nulls_of_other_tokens_are_not_pooled():
     with pytest.raises(ConfigError, match="different fire rates"):
         pooled([null("a", edges=[0.1]), null("b", edges=[0.2])])
@@ -71,7 +93,10 @@ def moved(size, n=200, seed=0, n_changed=0):
     rng = np.random.default_rng(seed)
     angle, gain, firing = size * np.abs(rng.normal(size=(3, n)))
     gain[:n_changed] += 1.0
-    table = pd.DataFrame({"n_fires_base": 500, "n_fires_tuned": 500, "fire_rate": 0.05}, range(n))
+    table = pd.DataFrame(
+        {"latent": np.arange(n), "n_fires_base": 500, "n_fires_tuned": 500, "fire_rate": 0.05},
+        range(n),
+    )
     table["direction"], table["gain"] = np.cos(0.2 * angle), 0.1 * gain
     table["gating"], table["steady"] = np.sin(0.2 * firing) ** 2, True
     for c in COORDINATES:
@@ -89,6 +114,16 @@ def tuned(size, **more):
     change, fidelity = Change(0.0, 1.0, 0.0), Interval(0.0, 0.0, 0.0)
     found = moved(size, **more)
     return Seen("tuned", change, np.ones((1, 1)), firing, fidelity, found, none, none)
+
+
+def test_a_null_displaces_what_points_or_fires_elsewhere():
+    coordinates = moved(0.5)
+    table = coordinates.table
+    table.loc[[5, 11], "direction"], table.loc[9, "gating"] = 0.69, 0.51
+    table.loc[11, "steady"] = False
+    found = Null.of("a", 1.0, coordinates)
+    assert found.displaced.tolist() == [5, 9]
+    assert 11 not in found.latent and len(found.latent) == len(table) - 1
 
 
 def test_reach_is_how_far_the_bulk_moved_whatever_changed():
