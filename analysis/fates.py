@@ -211,7 +211,8 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
 def _p_values(table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray) -> np.ndarray:
     """The smallest p-value of the coordinates times the tests they amount to.
 
-    Of latents with firings. Where the tuned model fires too rarely to say along what, gain and gating can speak.
+    Of latents with firings. Where the tuned model fires too rarely to say along what, gain and
+    gating can speak.
     """
     smallest = np.full(len(table), np.inf)
     for c in held.limits:
