@@ -1,5 +1,7 @@
 """Scales on which coordinates are judged, and p-values out into the tail of finitely many draws."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -10,7 +12,7 @@ from sae.errors import ConfigError
 
 __all__ = ["effective_tests", "rank_p", "rolled", "standard_errors", "tail_p", "unrolled"]
 
-LEVEL = 0.05  # at which the draws say how many tests the coordinates amount to
+LEVEL, LEAST = 0.05, 3  # farthest draws of a bin, that say what the coordinates amount to
 
 
 def unrolled(coordinate: str, values: np.ndarray) -> np.ndarray:
@@ -90,8 +92,9 @@ def effective_tests(
     """How many independent tests the smallest p-value over the coordinates amounts to.
 
     Coordinates of one latent go together, so the smallest of their p-values is not as small by
-    chance as that of as many independent ones. The draws themselves say how small: the share of
-    them whose smallest p-value is at most 5 %, over 5 %.
+    chance as that of as many independent ones. The draws themselves say how small: how many are
+    among the farthest 5 % of their bin (three at least) in some coordinate, over how many these
+    are in one.
 
     Args:
         far: How far out each draw lies in each coordinate; where not measured, not a number.
@@ -112,14 +115,15 @@ def effective_tests(
         >>> effective_tests(np.stack([draws, -draws]), np.zeros(100, int))
         2.0
     """
-    smallest = np.full(far.shape[1], np.inf)
-    for values in far:
-        for b in np.unique(bins):
-            mine = (bins == b) & ~np.isnan(values)
-            ranks = stats.rankdata(-values[mine], method="max")
-            smallest[mine] = np.fmin(smallest[mine], ranks / max(mine.sum(), 1))
-    share = float((smallest <= LEVEL + 1e-9).mean())
-    return float(np.clip(share / LEVEL, 1, len(far)))
+    n_far = n_in_one = 0
+    for b in np.unique(bins):
+        mine = far[:, bins == b]
+        n = mine.shape[1]
+        least = min(max(math.ceil(LEVEL * n), LEAST), n)
+        ranks = stats.rankdata(-np.nan_to_num(mine, nan=-np.inf), method="max", axis=1)
+        n_far += int((ranks.min(axis=0) <= least).sum())
+        n_in_one += least
+    return float(np.clip(n_far / max(n_in_one, 1), 1, len(far)))
 
 
 def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:

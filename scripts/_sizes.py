@@ -43,7 +43,7 @@ class DemoSize:
         return replace(self.organism, seed=seed)
 
 
-FULL = DemoSize(GrowConfig(), fit_tokens=1_500_000, continue_tokens=100_000)
+FULL = DemoSize(GrowConfig(), fit_tokens=1_500_000, continue_tokens=300_000)
 """What `make demo` runs: every arm, and a verdict."""
 _LITTLE = GrowConfig()
 QUICK = DemoSize(
