@@ -2,6 +2,7 @@
 #
 #   make install   a virtual environment with the pinned packages and this project, editable
 #   make demo      grow the organism, fit, trace, write runs/demo/report.html   (DEMO=quick: smaller, in runs/quick)
+#   make study     three base models, every arm, three dictionaries each: two hours; runs/study/study.md
 #   make test      every test but the slow, GPU and network ones     make test-all: every test
 #   make check     ruff, pyright, import contracts
 #   make peers     every tool that benchmarks/ compares with, each in an environment of its own
@@ -18,13 +19,16 @@ STAMP := .venv/installed
 TESTS ?=
 DEMO ?=
 
-.PHONY: install demo test test-all check peers clean which-python
+.PHONY: install demo study test test-all check peers clean which-python
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m scripts.demo $(if $(filter quick,$(DEMO)),--quick true)
+
+study: $(STAMP)
+	$(BIN)/python -m benchmarks.bench_study
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 \

@@ -1,0 +1,98 @@
+"""The study: several base models, every arm, several dictionaries each; a verdict over base models.
+
+    make study                     three bases, three dictionaries each: two hours on two cores
+    python -m benchmarks.bench_study --bases 3 --dictionaries 1 --out runs/study
+
+Every part is a stage of its own in `--out` and is skipped where it is up to date, so that a run
+that was ended goes on. At the end it prints the tables and writes them to `study.json` and
+`study.md`.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.study.tables import Traced, markdown, tables
+from scripts import (
+    _continuing,
+    _fitting,
+    continue_dictionary,
+    fit_dictionary,
+    grow_organism,
+    trace_personas,
+)
+from scripts._cast import continued_models, read_organism
+from scripts._judging import read_trace
+from scripts._recipe import TrainChanges
+from scripts._sizes import FULL, QUICK, DemoSize
+from scripts._stage import git_commit
+from training.organism.arms import ARMS
+
+OUT = Path("runs/study")
+EVERY_ARM = tuple(arm.name for arm in ARMS)
+
+
+def parsed() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="bench_study", description=__doc__)
+    parser.add_argument("--bases", type=int, default=3, help="base models, each grown anew")
+    parser.add_argument("--dictionaries", type=int, default=3, help="dictionaries of each base")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--quick", action="store_true", help="too little for a verdict")
+    return parser.parse_args()
+
+
+def traced(home: Path, seed: int, dictionary_seed: int, size: DemoSize) -> Path:
+    """One trace, and everything that it needs.
+
+    Args:
+        home: Folder of the base model; the organism is shared by its dictionaries.
+        seed: Of the organism.
+        dictionary_seed: Of the dictionary, its continuations and all that is drawn in the trace.
+        size: How much of everything.
+
+    Returns:
+        The folder of the trace.
+    """
+    organism, own = home / "organism", home / f"dictionary-{dictionary_seed}"
+    grown = replace(size.grow(seed), arms=EVERY_ARM)
+    grow_organism.main(grow_organism.Config(organism, grown))
+    train = TrainChanges(n_tokens=size.fit_tokens, seed=dictionary_seed)
+    text, base = (organism / "text",), str(organism / "models" / "base")
+    fit_dictionary.main(
+        _fitting.Config(base, text, size.hook, own / "fitted", recipe="organism", train=train)
+    )
+    models = continued_models(read_organism(organism), organism)
+    train = TrainChanges(n_tokens=size.continue_tokens)
+    parts = own / "fitted", models, text, own / "continued"
+    continue_dictionary.main(_continuing.Config(*parts, base=base, train=train))
+    trace_personas.main(
+        trace_personas.Config(
+            own / "fitted", own / "continued", own / "trace", organism, seed=dictionary_seed
+        )
+    )
+    return own / "trace"
+
+
+def main() -> None:
+    """Traces every base and dictionary, and says what they show together."""
+    flags, found = parsed(), list[Traced]()
+    size = QUICK if flags.quick else FULL
+    for seed in range(flags.first_seed, flags.first_seed + flags.bases):
+        for dictionary in range(flags.dictionaries):
+            folder = traced(flags.out / f"base-{seed}", seed, dictionary, size)
+            read = read_trace(folder, "assistant", "piston", "scratch")
+            found.append(Traced(str(seed), str(dictionary), read))
+    shown = tables(found)
+    seeds = {"bases": [each.base for each in found], "first_seed": flags.first_seed}
+    record = {"commit": git_commit(), "seeds": seeds, **{k: asdict(v) for k, v in shown.items()}}
+    (flags.out / "study.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    page = markdown(shown, str(git_commit()))
+    (flags.out / "study.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
