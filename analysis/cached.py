@@ -117,7 +117,7 @@ def vectors(
     return x
 
 
-def study_caches(config: CachesConfig, tell: Tell = lambda _: None) -> Study:
+def study_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Study:
     """Looks at every cache on the held-out tokens and judges the tuned ones.
 
     Args:

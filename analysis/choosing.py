@@ -24,7 +24,7 @@ __all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "reach", "s
 __all__ += ["unlikeness"]
 
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
-LEAST = 0.5  # of the reach of a null that may be stretched
+LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
 
 
 def pooled(nulls: Sequence[Null]) -> Null:
@@ -139,11 +139,11 @@ def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
     beside it, so that latents to which nothing happened move further than drift alone moves them.
     Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
     size, coordinate by coordinate: an empirical null (Efron 2004). Of every run the one counts that
-    is nearest in size, by the mean of the coordinates' log ratios; none is made smaller.
+    is nearest in size, by the mean of the coordinates' log ratios; none is made less than half.
     """
     reached = {null.name: reach(null, one.coordinates) for null in nulls}
     able = [
-        stretched(null, {c: max(1.0, 1 / ratio) for c, ratio in reached[null.name].items()})
+        stretched(null, {c: max(LEAST, 1 / ratio) for c, ratio in reached[null.name].items()})
         for null in nulls
         if min(reached[null.name].values()) >= LEAST
     ]

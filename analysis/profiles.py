@@ -65,12 +65,12 @@ def profiles(
     """
     shape = blocks.n_blocks, int(stratum.max()) + 1, pair.n
     sums = _sums(pair, blocks.of_token * shape[1] + stratum, shape)
-    point, drawn = np.empty((1, pair.n)), np.empty((len(weights), pair.n))
-    step = max(CELLS // shape[1], 1)
+    once, drawn = np.ones((1, shape[0]), np.float32), np.empty((len(weights), pair.n), np.float32)
+    point, step = np.empty((1, pair.n)), max(CELLS // shape[1], 1)
     for start in range(0, pair.n, step):
         part = slice(start, start + step)
         mine = [each[..., part].reshape(shape[0], -1) for each in sums]
-        for out, by in ((point, np.ones((1, shape[0]))), (drawn, weights)):
+        for out, by in ((point, once), (drawn, weights.astype(np.float32))):
             out[:, part] = _apart(*(by @ each for each in mine), shape[1])
     return point, np.clip(drawn - quantiles(drawn, [0.5]) + point, 0, 1)
 
@@ -92,7 +92,9 @@ def _sums(pair: Pair, cell: np.ndarray, shape: tuple[int, int, int]) -> list[np.
     place = cell[token] * shape[2] + latent
     sides = (before.value, after.there[alone]), (before.there, after.value[alone])
     return [
-        np.bincount(place, np.maximum(np.concatenate(each), 0), math.prod(shape)).reshape(shape)
+        np.bincount(place, np.maximum(np.concatenate(each), 0), math.prod(shape))
+        .astype(np.float32)
+        .reshape(shape)
         for each in sides
     ]
 
@@ -102,7 +104,7 @@ def _apart(base: np.ndarray, tuned: np.ndarray, n_strata: int) -> np.ndarray:
     shares = []
     for each in (base, tuned):
         by_stratum = each.reshape(len(each), n_strata, -1)
-        total = by_stratum.sum(axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            shares.append(np.where(total > 0, by_stratum / total, np.nan))
-    return np.abs(shares[0] - shares[1]).sum(axis=1) / 2
+            shares.append(by_stratum / by_stratum.sum(axis=1, keepdims=True))
+    apart = np.subtract(*shares, out=shares[0])
+    return np.abs(apart, out=apart).sum(axis=1) / 2

@@ -28,7 +28,7 @@ def write_trace(
     study: Study,
     directory: Path,
     organism: Mapping[str, Any],
-    tell: Tell = lambda _: None,
+    tell: Tell = lambda *_: None,
     seconds: Callable[[], Mapping[str, float]] = dict,
 ) -> Summary:
     """Writes everything a trace folder holds but its provenance and its report.

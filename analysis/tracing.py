@@ -127,7 +127,7 @@ def judged(
     evidence: Evidence,
     controls: Sequence[tuple[Control, Sae]],
     chooser: Chooser,
-    tell: Tell = lambda _: None,
+    tell: Tell = lambda *_: None,
 ) -> Study:
     """The fates of every tuned model, and what is said of controls.
 
@@ -178,7 +178,7 @@ def judged(
     )
 
 
-def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda _: None) -> Study:
+def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda *_: None) -> Study:
     """Looks at every model on the same tokens and judges the tuned ones.
 
     Args:

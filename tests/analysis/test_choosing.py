@@ -145,8 +145,10 @@ def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
     for c, draws in of("a", 1.8).values.items():
         assert found.values[c] == pytest.approx(draws, abs=1e-9)
     assert choose_by_bulk([of("a", 1.0)], tuned(2.1)) is None
-    wide = choose_by_bulk([of("a", 3.0)], tuned(1.8))  # one that moved further stays as it is
-    assert wide is not None and wide.values["gain"].tolist() == of("a", 3.0).values["gain"].tolist()
+    for size, left in ((3.0, 1.8), (5.0, 2.5)):  # one that moved further shrinks to half at most
+        wide = choose_by_bulk([of("a", size)], tuned(1.8))
+        assert wide is not None
+        assert wide.values["gain"] == pytest.approx(of("a", left).values["gain"], abs=1e-9)
 
 
 def test_among_nulls_of_caches_the_nearest_are_pooled():

@@ -48,17 +48,17 @@ def test_p_values_are_uniform_under_the_null_out_into_the_tail(shape, coordinate
 def test_hand_worked_p_values():
     values = {
         "direction": np.linspace(0.9, 1.0, 19),
-        "gain": np.linspace(-0.9, 0.9, 19),
+        "gain": np.append(np.linspace(-0.9, -0.1, 9), np.linspace(0.05, 0.95, 10)),
         "gating": np.linspace(0.0, 0.18, 19),
     }
     null = _null(values, np.full(19, 0.1))
     rate = np.array([0.1])
     # Of 19 draws, 0.08 and the ten above it are at least as far out.
-    assert null.p_values("gating", np.array([0.0799]), rate)[0] == pytest.approx(12 / 20)
-    # Two-sided: -0.9, -0.8, 0.8 and 0.9 are at least as far from the median 0 as 0.75.
-    assert null.p_values("gain", np.array([0.75]), rate)[0] == pytest.approx(5 / 20)
-    assert null.p_values("gain", np.array([-0.75]), rate)[0] == pytest.approx(5 / 20)
-    assert null.p_values("direction", np.array([1.0]), rate)[0] == 1
+    assert null.p_values("gating", np.array([0.08]), rate)[0] == pytest.approx(11 / 20)
+    # Two-sided about the median 0.05, at distances 0.95, 0.9, 0.85 and so on: between the last two.
+    assert null.p_values("gain", np.array([0.925]), rate)[0] == pytest.approx(2.5 / 20)
+    assert null.p_values("gain", np.array([-0.825]), rate)[0] == pytest.approx(2.5 / 20)
+    assert null.p_values("direction", np.array([1.0]), rate)[0] == pytest.approx(19 / 20)
     assert np.isnan(null.p_values("gain", np.array([np.nan]), rate)[0])
     # Direction's farthest three are one end, gating's the other, and gain's one of either.
     assert null.n_tests == 6 / 3

@@ -143,7 +143,9 @@ def test_effects_count_only_where_the_null_has_them():
     assert decide(found, whole).loc[0, "fate"] == "re_wired"
     row = decide(found, bare).loc[0]
     assert (row["fate"], row["effect"]) == ("preserved", 0.2)
-    assert whole.smallest_p() == pytest.approx(bare.smallest_p() * 4 / 3)
+    assert 1 <= bare.n_tests < whole.n_tests <= 4
+    n = int((~np.isnan(whole.values["direction"])).sum())
+    assert whole.smallest_p() == pytest.approx(whole.n_tests / (1 + n))
     assert "effect" in whole.power() and "effect" not in bare.power()
 
 
