@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 from scipy import sparse
 
+from analysis.agreement import NU_ERROR, NU_RECONSTRUCTION, binned
 from analysis.existence import latent_scaling
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.planted import Planted
@@ -37,13 +38,10 @@ from sae.stream.several import SideBySideSource
 from training.loop import fit
 from training.recipes import cache as recipe
 
-__all__ = ["COSINES", "binned", "judged_by_rules"]
+__all__ = ["COSINES", "judged_by_rules"]
 
 COSINES = (0.5, 0.7, 0.9)
 """Cut-offs below which a direction counts as changed."""
-ALIKE = 0.9  # of the two rows of a shared latent; where its direction counts as changed
-ONLY, SHARED = 0.1, 0.1  # half-open widths of Minder et al.'s bins: [0, .1], [.4, .6], [.9, 1]
-NU_RECONSTRUCTION, NU_ERROR = 0.5, 0.2  # Minder et al. 2025: below both, specific to one model
 TWIN = 0.9  # cosine of a latent of one model alone with one of the other alone: one feature, twice
 LEAST_FIRES = 20
 L1S = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -172,22 +170,6 @@ def _fired(sae: Sae, x: Float[torch.Tensor, "n d_in"]) -> sparse.csr_array:
         kept = sae.encode_sparse(x)
     parts = kept.value.numpy(), kept.index.int().numpy(), kept.starts.int().numpy()
     return sparse.csr_array(parts, (len(kept), kept.d_sae))
-
-
-def binned(
-    share: Float[np.ndarray, " latents"], cosine: Float[np.ndarray, " latents"]
-) -> np.ndarray:
-    """Words by the relative difference of norms, 0 for the base model alone and 1 for the tuned."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low = 1 - share / (2 - 2 * share)
-        high = (1 - share) / (2 * share)
-    difference = np.where(share <= 0.5, low, high)
-    said = np.full(len(share), "other", dtype=object)
-    said[difference <= ONLY] = "lost"
-    said[difference >= 1 - ONLY] = "novel"
-    shared = np.abs(difference - 0.5) <= SHARED
-    said[shared] = np.where(cosine[shared] >= ALIKE, "preserved", "rotated")
-    return said
 
 
 def _scored(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.fates.rules import binned
+from analysis.agreement import binned
 from benchmarks.fates.score import (
     CALLED,
     calibration,

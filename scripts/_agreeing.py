@@ -1,0 +1,124 @@
+"""The flags of `compare_methods`, and what they ask for."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sae
+from analysis.agreement import agreement
+from analysis.bench import lay_bench, residuals, through
+from analysis.folder import read_parts
+from sae.dictionary.crosscoder import Crosscoder
+from sae.dictionary.sae import Sae
+from sae.errors import ConfigError, InputError
+from sae.formats.subject import OF
+from sae.stream.activations import HookPoint
+from sae.stream.model import check_pair, load_model
+from sae.stream.text import Columns
+from scripts._cast import Cast, cast_of, read_organism, texts_of
+from scripts._text import ReadConfig, named_models, read_text
+
+__all__ = ["Config", "agreed", "lines_of"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which trace, beside which dictionaries."""
+
+    trace: Path
+    """What trace_personas wrote."""
+    continued: Path
+    """Folder of continued dictionaries that it was traced with."""
+    crosscoder: Path
+    """Crosscoder of the base and the tuned model."""
+    difference: Path
+    """Dictionary of their difference."""
+    out: Path
+    """Folder that gets agreement.json and agreement.parquet."""
+    tuned: str = "assistant"
+    """Name of the tuned model in the trace."""
+    organism: Path | None = None
+    """Folder of an organism, whose models and text are used where none are named."""
+    cast: Cast = field(default_factory=Cast)
+    """Which model plays which part."""
+    text: tuple[Path, ...] = ()
+    """Jsonl files of held-out text, or folders of them."""
+    columns: Columns | None = None
+    """How to read jsonl that is not labelled text."""
+    read: ReadConfig = field(default_factory=ReadConfig)
+    """How much of the text to read."""
+    seed: int = 0
+    """Of the trace, and of draws of latents."""
+
+
+def agreed(config: Config) -> dict[str, Any]:
+    """Compares the methods and writes what they say.
+
+    Raises:
+        ConfigError: A dictionary is not what its flag says, of other models or of another hook.
+        InputError: A part is missing or damaged.
+    """
+    fates = read_parts(config.trace)["fates"]
+    mine = None if fates is None else fates.loc[fates["tuned"] == config.tuned]
+    if mine is None or not len(mine):
+        do = "name a model that trace_personas traced"
+        raise InputError(f"{config.tuned} in {config.trace}", "no fates", do)
+    cast = cast_of(config.cast, read_organism(config.organism), config.organism)
+    paths = named_models(cast.tuned)
+    if config.tuned not in paths or cast.base is None:
+        found = ", ".join(paths) or "no tuned models"
+        raise ConfigError(f"--tuned {config.tuned}", found, "name it in --cast.tuned")
+    own, meta = sae.read(config.continued / "base")
+    crosscoder = _of(config.crosscoder, "crosscoder", meta)
+    difference = _of(config.difference, "difference", meta)
+    base, model = load_model(cast.base), load_model(paths[config.tuned])
+    check_pair(base, model)
+    texts = texts_of(config.text, config.organism)
+    text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
+    bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
+    continued, x = through(bench, own, bench.x), residuals(bench, model)
+    both = Crosscoder(crosscoder), difference
+    found = agreement(bench, continued, x, mine, both, config.seed)
+    found.latents.to_parquet(config.out / "agreement.parquet", index=False)
+    rows = found.pairs.astype(object).where(found.pairs.notna(), None).to_dict("records")
+    plain = [{k: v.item() if isinstance(v, np.generic) else v for k, v in r.items()} for r in rows]
+    page = json.dumps({"tuned": config.tuned, "pairs": plain}, indent=2) + "\n"
+    (config.out / "agreement.json").write_text(page, encoding="utf-8")
+    return {"n_latents": len(found.latents)}
+
+
+def _of(path: Path, kind: str, own: dict[str, Any]) -> Sae:
+    """A dictionary of two models, once it is seen to be of the trace's hook."""
+    found, meta = sae.read(path)
+    said = (meta.get(OF) or {}).get("kind", "a dictionary of one model")
+    if said != kind:
+        raise ConfigError(f"{path} as a {kind}", str(said), f"fit it with --of.kind {kind}")
+    if meta.get("hook") != own.get("hook"):
+        do = "fit it at the trace's hook"
+        raise ConfigError(f"{path} at {own.get('hook')}", str(meta.get("hook")), do)
+    return found.eval()
+
+
+def lines_of(folder: Path) -> list[str]:
+    """What is said of every pair of methods, for a terminal.
+
+    Args:
+        folder: What `agreed` wrote into.
+    """
+    record = json.loads((folder / "agreement.json").read_text(encoding="utf-8"))
+    lines = [f"{record['tuned']}: do three methods agree on what changed?"]
+    for row in record["pairs"]:
+        number = {k: "n/a" if v is None else f"{v:.3f}" for k, v in row.items() if k not in WORDS}
+        lines.append(
+            f"{row['first']:10} {row['second']:11} ranks {number['correlation']} "
+            f"[{number['low']}, {number['high']}], null {number['null_low']} to "
+            f"{number['null_high']}, {row['n']} latents; both decide on {row['n_both']}, "
+            f"alike {number['alike']}, kappa {number['kappa']}"
+        )
+    return lines
+
+
+WORDS = ("first", "second")
