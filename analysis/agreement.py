@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import sparse, stats
 
 from analysis.bench import CHUNK, Bench
 from analysis.existence import latent_scaling
@@ -28,6 +28,7 @@ from sae.errors import ConfigError
 __all__ = ["METHODS", "Agreement", "agreement", "binned", "by_crosscoder", "by_difference"]
 
 METHODS = ("continued", "crosscoder", "difference")
+"""The methods, in the order of all tables."""
 SAME, CHANGED, UNDECIDED = "same", "changed", "undecided"
 ONLY, SHARED = 0.1, 0.1  # half-open widths of Minder et al.'s bins: [0, .1], [.4, .6], [.9, 1]
 ROWS_ALIKE = 0.9  # cosine of the two rows of a shared latent; below, its direction changed
@@ -127,8 +128,8 @@ def by_crosscoder(
     cosine = np.nan_to_num(crosscoder.cosines().detach().numpy())
     said = binned(share, cosine)
     rows = [_unit(each.detach().numpy()) for each in crosscoder.directions]
-    laid = [(v, Firing(z, each)) for v, each in zip((bench.x, x), rows, strict=True)]
-    nu = latent_scaling(*laid, np.arange(len(share)), bench.blocks, bench.weights)
+    own, other = ((v, Firing(z, each)) for v, each in zip((bench.x, x), rows, strict=True))
+    nu = latent_scaling(own, other, np.arange(len(share)), bench.blocks, bench.weights)
     specific = (nu["nu_reconstruction"] < NU_RECONSTRUCTION) & (nu["nu_error"] < NU_ERROR)
     said[(said == "lost") & ~specific.to_numpy()] = "other"
     word = np.select(
@@ -163,8 +164,8 @@ def by_difference(
     parts = torch.from_numpy(x - bench.x).split(CHUNK)
     found = np.concatenate([reconstructed(difference, part).numpy() for part in parts])
     along = (found - found.mean(axis=0)) @ continued.rows.T
-    z = continued.z.tocoo()
-    n, (token, latent) = z.shape[1], z.coords
+    z, n = sparse.coo_array(continued.z), len(continued.rows)
+    token, latent = z.coords
     moved = np.bincount(latent, along[token, latent].astype(float) ** 2, n)
     energy = np.bincount(latent, z.data.astype(float) ** 2, n)
     with np.errstate(divide="ignore", invalid="ignore"):

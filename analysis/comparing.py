@@ -9,9 +9,11 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import ModelBench, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
-from analysis.intervals import Interval
+from analysis.intervals import Interval, interval
+from analysis.likes import matched_sets
+from analysis.matrices import n_fires
 from analysis.reuse import reuse_index
-from analysis.shares import Side, kl_shares
+from analysis.shares import Side, kl_of_groups, kl_shares
 from analysis.span import SpanShare
 from analysis.subjects import Subject
 from analysis.tracing import Study
@@ -22,6 +24,7 @@ from sae.stream.model import load_model
 __all__ = ["Comparison", "PairDifference", "compare"]
 
 LIVE_ON_ASSISTANT = 50
+N_SETS = 8  # of latents without a persona
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Comparison:
     kl: Mapping[str, pd.DataFrame]
     """What each part of the difference accounts for (`shares.kl_shares`), by tuned model and null
     checkpoint that one was held against; empty without language models."""
+    persona_kl: Mapping[str, tuple[Interval, tuple[float, float]]]
+    """Share of KL(base || tuned) that re-weighting persona latents alone accounts for, and the
+    range of that of as many others of like fire rate; by tuned model."""
 
 
 def compare(study: Study) -> Comparison:
@@ -80,27 +86,52 @@ def compare(study: Study) -> Comparison:
     pairs = _pairs(study, study.bench, texts) if isinstance(study.bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
-    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, _kl(study))
+    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study))
 
 
-def _kl(study: Study) -> dict[str, pd.DataFrame]:
+_Alone = tuple[Interval, tuple[float, float]]
+
+
+def _kl(study: Study) -> tuple[dict[str, pd.DataFrame], dict[str, _Alone]]:
     bench, config = study.bench, study.config
     if not isinstance(bench, ModelBench):
-        return {}
+        return {}, {}
     paths = {each.name: each.path for each in config.tuned}
     for null in config.nulls:
         paths |= null.checkpoints()
     used = {n for v in study.verdicts.values() if v.null is not None for n in v.null.names}
     seen = {**study.seen, **{name: study.nulls.seen[name] for name in sorted(used)}}
     before = Side(bench.base, read(config.continued / "base")[0], study.continued, bench.x)
-    n, found = study.dictionary[0].config.d_sae, {}
+    n, found, alone = study.dictionary[0].config.d_sae, {}, {}
+    groups = _groups(study)
     for name, one in seen.items():
         dictionary, _ = read(config.continued / name)
         after = Side(load_model(paths[name]), dictionary, one.firing, one.x)
         verdict = study.verdicts.get(name)
         new = {} if verdict is None else _novel(verdict.fates)
         found[name] = kl_shares(bench, before, after, n, new)
-    return found
+        if name in study.seen and groups:
+            alone[name] = _alone(bench, *kl_of_groups(bench, before, after, groups))
+    return found, alone
+
+
+def _groups(study: Study) -> list[np.ndarray]:
+    """Confirmed persona latents, and sets of as many others; none where there are too few."""
+    personas = study.carriers.personas
+    chosen = personas.loc[personas["confirmed"].astype(bool), "latent"].unique()
+    rates = n_fires(study.continued.z)[: study.dictionary[0].config.d_sae] / len(study.bench.x)
+    if not len(chosen):
+        return []
+    try:
+        sets = matched_sets(chosen, personas["latent"].to_numpy(int), rates, N_SETS)
+    except InputError:
+        return []
+    return [chosen, *sets]
+
+
+def _alone(bench: ModelBench, point: np.ndarray, drawn: np.ndarray) -> _Alone:
+    value = interval(float(point[0]), drawn[:, 0], bench.blocks.n_blocks)
+    return value, (float(point[1:].min()), float(point[1:].max()))
 
 
 def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -173,6 +173,7 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         in_contrast_span_share=_share(comparison, name, "contrasts"),
         fidelity_fvu=_maybe(comparison.fidelity.get(name), null_high=fvu_high),
         kl_shares=_kl_shares(comparison, name, null.names if null else ()),
+        persona_kl_share=_persona_kl(comparison, name),
         behaviour=grown.get("behaviour") or {},
         size=Size(change.weights, change.activations, change.kl),
         learned=grown.get("learned"),
@@ -200,6 +201,13 @@ def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[
         )
         for i, row in enumerate(rows)
     }
+
+
+def _persona_kl(comparison: Comparison, name: str) -> Measured | None:
+    if name not in comparison.persona_kl:
+        return None
+    found, (low, high) = comparison.persona_kl[name]
+    return _measured(found, null_low=to_json(low), null_high=to_json(high))
 
 
 def _pair(pair: Any) -> SpanDifference:

@@ -8,7 +8,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analysis.bench import Bench
-from analysis.personas import comparable_tokens, fire_rates, matched_latents
+from analysis.likes import matched_latents
+from analysis.personas import comparable_tokens, fire_rates
 from analysis.reuse import Excess, excess
 from analysis.span import (
     SpanShare,

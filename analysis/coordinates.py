@@ -27,8 +27,10 @@ __all__ = ["COORDINATES", "EFFECT", "Coordinates", "measure"]
 
 COORDINATES = ("direction", "gain", "gating")
 """The coordinates that are measured from activations alone."""
-PROFILE, EFFECT = "profile", "effect"
-"""The one that takes strata of tokens, and the one that takes the models."""
+PROFILE = "profile"
+"""The one that takes strata of tokens."""
+EFFECT = "effect"
+"""The one that takes the models."""
 LATENTS_AT_ONCE = 128
 LEAST_FACTOR = 0.2  # on activations that is ever expected: less cannot be told from silence
 MIN_BOTH = 30  # tokens on which both fire, for a gain from these alone

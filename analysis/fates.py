@@ -166,7 +166,7 @@ def decide(
     often = (table["n_fires_base"] >= rule.min_firings).to_numpy()
     unstable = often & ~table["steady"].to_numpy(bool)
     if null is not None:
-        unstable |= often & table["latent"].isin(null.fragile).to_numpy()
+        unstable |= often & np.isin(table["latent"], null.fragile)
     enough = often & ~unstable
     both = enough & (table["n_fires_tuned"] >= rule.min_firings).to_numpy()
     table["reason"] = np.where(enough, "no null moved as far", "too few firings")

@@ -81,7 +81,7 @@ def _refitted(one: Firing, gone: np.ndarray, blocks: Blocks) -> Firing:
     stay those of the encoder, so that gain compares like with like.
     """
     assert one.residual_moments is not None  # `through` sums them
-    gram = (one.z.T @ one.z).toarray().astype(float)
+    gram = sparse.csr_array(one.z.T @ one.z).toarray().astype(float)
     left = one.residual_moments.sum(axis=0).astype(float)
     energy = np.maximum(np.diagonal(gram), 1e-12)
     step = np.linalg.solve(gram + STAY * np.diag(energy), left)
@@ -101,4 +101,4 @@ def _grams(
     place = blocks.of_token[token] * len(gone) + latent
     n, d_sae = shape(z)
     by_block = sparse.csr_array((mine.data, (place, token)), (blocks.n_blocks * len(gone), n))
-    return (by_block @ z).toarray().reshape(blocks.n_blocks, len(gone), d_sae)
+    return sparse.csr_array(by_block @ z).toarray().reshape(blocks.n_blocks, len(gone), d_sae)

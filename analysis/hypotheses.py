@@ -1,67 +1,25 @@
 """What traces say of the claims made about personas: an estimate, an interval, a null, a verdict.
 
-Every claim is put as comparisons that are above 0 where it holds. What no trace can tell is listed
-with what it would take. Numbers and rules were fixed before any of them was looked at.
+The claims are in `claims.py`; here several traces become one, and comparisons become words.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from analysis.intervals import Interval
-from analysis.schema import Summary
+from analysis.claims import CLAIMS, UNTOLD, Part, Read
 from sae.errors import InputError
 
-__all__ = ["CLAIMS", "UNTOLD", "Judged", "Part", "Read", "judge_all", "together", "verdict_of"]
+__all__ = ["LEAST_BASES", "Judged", "judge_all", "together", "verdict_of"]
 
 Word = Literal["supported", "refuted", "undecided", "not measured"]
 
-N_LIKE = 10
-"""Latents that are no persona's beside each that is, those that fire most nearly as often."""
-N_DRAWS = 2000
-NOVEL = 0.01
-"""Share of live latents below which novelty is small."""
 LEAST_BASES = 3
 """Base models from which an interval is one over base models."""
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A trace, and the names its arms go by."""
-
-    summary: Summary
-    """`summary.json`."""
-    fates: pd.DataFrame
-    """`fates.parquet`."""
-    arm: str = "assistant"
-    """Tuned into a persona."""
-    contrast: str = "piston"
-    """Tuned to nobody's words."""
-    scratch: str = "scratch"
-    """Tuned as the arm, from random weights."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A comparison, its 95 % interval and, where it has one, the central 95 % of its null."""
-
-    about: str
-    """What is compared."""
-    value: float
-    """The estimate: above 0 where the claim holds."""
-    low: float
-    """Lower limit of the interval."""
-    high: float
-    """Upper limit of the interval."""
-    null_low: float | None = None
-    """Lower end of the null."""
-    null_high: float | None = None
-    """Upper end of the null."""
 
 
 @dataclass(frozen=True)
@@ -80,97 +38,6 @@ class Judged:
     """Why nothing was measured."""
     over: str = "documents and latents of one base model"
     """What the intervals are over."""
-
-
-Claim = Callable[[Read], list[Part]]
-
-
-def survival(read: Read) -> list[Part]:
-    """Persona latents are lost less often than others that fire as often (H1).
-
-    Only latents with a fate count; anything but `lost` survives.
-
-    Args:
-        read: A trace.
-    """
-    table = _measured(read)
-    told = table.loc[~table["fate"].isin(["undetermined", "unstable"])]
-    alive = (told["fate"] != "lost").astype(float)
-    return [_matched(told, alive, "survival of persona latents less that of others", np.mean)]
-
-
-def where_not_what(read: Read) -> list[Part]:
-    """Persona latents change where they fire and not what they write, more than others (H2).
-
-    Args:
-        read: A trace.
-    """
-    table = _measured(read)
-    table = table.loc[(table["fate"] != "unstable") & table["direction"].notna()]
-    what = "cosine of persona latents' directions less that of others"
-    where = "change of persona latents' firing less that of others"
-    parts = [_matched(table, table["direction"], what, np.median)]
-    return [*parts, _matched(table, table["gating"], where, np.median)]
-
-
-def homology(read: Read) -> list[Part]:
-    """The arm moves within the span of the base's persona latents (H3).
-
-    Args:
-        read: A trace.
-    """
-    own, null = _share(read, read.arm, "in_span_share")
-    if null[1] is None:
-        raise InputError(f"the in-span share of {read.arm}", "no null", "trace it with a null")
-    other, _ = _share(read, read.scratch, "in_span_share")
-    # Measured apart, so their reaches add as if independent.
-    down = np.hypot(own.value - own.low, other.high - other.value)
-    up = np.hypot(own.high - own.value, other.value - other.low)
-    value, about = own.value - other.value, f"share within the span less that of {read.scratch}"
-    return [
-        Part("share within the span, beside random spans", *own, *null),
-        Part(about, value, value - float(down), value + float(up)),
-    ]
-
-
-def small_novelty(read: Read) -> list[Part]:
-    """Few latents are new, and a persona stays within the span more than nobody's words (H4).
-
-    Args:
-        read: A trace.
-    """
-    new, _ = _share(read, read.arm, "novel_share")
-    few = Part(
-        f"{NOVEL:.0%} less the share of live latents that are novel",
-        *(NOVEL - each for each in (new.value, new.high, new.low)),
-    )
-    pair = [read.arm, read.contrast]
-    parts = [few]
-    for row in (each for each in read.summary.span if each.pair == pair):
-        if row.value is not None and row.low is not None and row.high is not None:
-            about = f"share within the span less that of {read.contrast}, {row.text}"
-            parts.append(Part(about, row.value, row.low, row.high))
-    if len(parts) == 1:
-        raise InputError(f"{' and '.join(pair)} side by side", "no such pair", "trace both")
-    return parts
-
-
-CLAIMS: Mapping[str, tuple[str, Claim]] = {
-    "H1": ("Persona latents survive tuning more often than others.", survival),
-    "H2": ("Tuning changes where persona latents fire, not what they write.", where_not_what),
-    "H3": ("What tuning changes lies within the span of base persona latents.", homology),
-    "H4": ("Little is new, and less in a persona than in nobody's words.", small_novelty),
-}
-"""Claims that a trace can judge, and how."""
-UNTOLD: Mapping[str, tuple[str, str]] = {
-    "H5": ("Re-weighted persona latents account for the change.", "persona latents patched alone"),
-    "H6": ("A prompt and tuning move persona latents alike.", "an arm that is only prompted"),
-    "H7": ("A persona of the corpus is easier to tune to than one held out.", "a held-out persona"),
-    "H8": ("Tuning one trait moves the traits that went with it.", "a world without that tie"),
-    "H9": ("A swapped persona and a lying one can be told apart.", "an arm of either kind"),
-    "H10": ("Persona gains revert sooner than what is new.", "checkpoints of tuning back"),
-}
-"""Claims that no trace can judge yet, and what it would take."""
 
 
 def judge_all(traces: Sequence[Read]) -> list[Judged]:
@@ -258,43 +125,3 @@ def _overall(parts: Sequence[Part]) -> Word:
     if "refuted" in words:
         return "refuted"
     return "supported" if all(word == "supported" for word in words) else "undecided"
-
-
-def _measured(read: Read) -> pd.DataFrame:
-    table = read.fates.loc[(read.fates["tuned"] == read.arm) & (read.fates["origin"] == "base")]
-    if table["persona"].isna().all():
-        raise InputError(f"persona latents of {read.arm}", "none", "trace an arm of that name")
-    return table.reset_index(drop=True)
-
-
-def _matched(
-    table: pd.DataFrame, values: pd.Series, about: str, middle: Callable[..., np.floating]
-) -> Part:
-    """Persona latents less their likes in rate; the null gives the persona's place to a like."""
-    own, rest = (np.flatnonzero(table["persona"].notna() == side) for side in (True, False))
-    if not len(own) or len(rest) <= N_LIKE:
-        found = f"{len(own)} persona latents and {len(rest)} others with a fate"
-        raise InputError(about, found, f"trace more: at least 1 and {N_LIKE + 1}")
-    rate = np.log(table["n_fires"].to_numpy(float).clip(1))
-    apart = np.abs(rate[own][:, None] - rate[rest])
-    like = rest[np.argsort(apart, axis=1, kind="stable")[:, :N_LIKE]]
-    x = values.to_numpy(float)
-    theirs = x[like]
-    differences = x[own] - middle(theirs, axis=1)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(own), size=(N_DRAWS, len(own)))
-    low, high = np.quantile(middle(differences[drawn], axis=1), [0.025, 0.975])
-    apart = np.stack(
-        [theirs[:, i] - middle(np.delete(theirs, i, 1), axis=1) for i in range(N_LIKE)]
-    )
-    stand = apart[rng.integers(N_LIKE, size=drawn.shape), np.arange(len(own))]
-    null = np.quantile(middle(stand, axis=1), [0.025, 0.975])
-    return Part(about, float(middle(differences)), float(low), float(high), *map(float, null))
-
-
-def _share(read: Read, arm: str, name: str) -> tuple[Interval, tuple[float | None, float | None]]:
-    """A share of an arm with its interval, and the ends of its null."""
-    found = getattr(read.summary.arms[arm], name) if arm in read.summary.arms else None
-    if found is None or None in (found.value, found.low, found.high):
-        raise InputError(f"{name} of {arm}", "not measured", "trace an arm of that name")
-    return Interval(found.value, found.low, found.high), (found.null_low, found.null_high)

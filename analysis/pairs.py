@@ -42,7 +42,8 @@ class Pair:
     @cached_property
     def after(self) -> Found:
         """Firings of inherited latents in the tuned model, and what the base one reads there."""
-        return Found.of(*self._sides[::-1], self.n)
+        base, tuned = self._sides
+        return Found.of(tuned, base, self.n)
 
     @property
     def _sides(self) -> tuple[Sides, Sides]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +23,6 @@ __all__ = [
     "SelectConfig",
     "comparable_tokens",
     "fire_rates",
-    "matched_latents",
     "probe",
     "score_columns",
     "select_personas",
@@ -168,48 +167,6 @@ def _carried(
             if np.isfinite(usable[i])
         ]
     return pd.DataFrame(rows, columns=["persona", "latent", "rank", "auroc_select"])
-
-
-def matched_latents(
-    chosen: Int[np.ndarray, " chosen"],
-    excluded: Int[np.ndarray, " excluded"],
-    fire_rate: Float[np.ndarray, " latents"],
-    n_matches: int = 5,
-) -> Int[np.ndarray, "chosen n_matches"]:
-    """For every persona latent, the live latents nearest in fire rate that were not selected.
-
-    A match may serve several persona latents, and weak carriers of a persona may be among the
-    matches; both bring the comparison nearer to no difference, never further from it.
-
-    Args:
-        chosen: Latents to match, such as the confirmed ones.
-        excluded: Latents that may not serve, such as all that were carried to confirmation; the
-            chosen ones never serve.
-        fire_rate: Share of the compared tokens on which each latent fires; 0 is not live.
-        n_matches: Matches a latent.
-
-    Returns:
-        Matches, nearest in log fire rate first.
-
-    Raises:
-        InputError: Fewer live latents are left than matches asked.
-
-    Example:
-        >>> matched_latents(np.array([0]), np.array([1]), np.array([.1, .1, .2, .09, 0.]), 2)
-        array([[3, 2]])
-    """
-    eligible = fire_rate > 0
-    eligible[np.concatenate([chosen, excluded]).astype(int)] = False
-    pool = np.flatnonzero(eligible)
-    if len(pool) < n_matches:
-        raise InputError(
-            f"{n_matches} latents to match each persona latent",
-            f"{len(pool)} live latents that were not selected",
-            "ask for fewer matches or use a larger dictionary",
-        )
-    rates = np.log(np.maximum(fire_rate, 1e-12))
-    distance = np.abs(rates[chosen][:, None] - rates[pool][None, :])
-    return pool[np.argsort(distance, axis=1, kind="stable")[:, :n_matches]]
 
 
 def probe(

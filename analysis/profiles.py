@@ -69,9 +69,9 @@ def profiles(
     point, step = np.empty((1, pair.n)), max(CELLS // shape[1], 1)
     for start in range(0, pair.n, step):
         part = slice(start, start + step)
-        mine = [each[..., part].reshape(shape[0], -1) for each in sums]
+        base, tuned = (each[..., part].reshape(shape[0], -1) for each in sums)
         for out, by in ((point, once), (drawn, weights.astype(np.float32))):
-            out[:, part] = _apart(*(by @ each for each in mine), shape[1])
+            out[:, part] = _apart(by @ base, by @ tuned, shape[1])
     return point, np.clip(drawn - quantiles(drawn, [0.5]) + point, 0, 1)
 
 

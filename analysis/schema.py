@@ -153,6 +153,9 @@ class Arm:
     """Share of KL(base || tuned) on held-out text that each part of the difference at the hook
     accounts for, one taken after another in this order, and last `layers_above`; null: the same of
     the null's checkpoints. Empty without language models."""
+    persona_kl_share: Measured | None = holds(Measured, default=None)
+    """Share of KL(base || tuned) that re-weighting the confirmed persona latents alone accounts
+    for; null: sets of as many others of like fire rate."""
     behaviour: dict[str, Any] = holds("any", many="map", default_factory=dict)
     """What the arm does, by name: numbers, text or measured values."""
     size: Size = holds(Size, default=Size())

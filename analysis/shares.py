@@ -5,7 +5,7 @@ its predictions come nearer to the base model's; what is left once all is taken 
 above. Where parts overlap their order matters, so each is also taken alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -24,7 +24,7 @@ from sae.dictionary.sae import Sae
 from sae.stream.activations import activations, logits, logits_with, padded
 from sae.stream.model import LanguageModel
 
-__all__ = ["PARTS", "Side", "kl_shares"]
+__all__ = ["PARTS", "Side", "kl_of_groups", "kl_shares"]
 
 PARTS = (
     "mean_shift",
@@ -37,8 +37,7 @@ PARTS = (
 )
 """What is taken, in this order."""
 ABOVE = "layers_above"
-DOCUMENTS = 128
-DOCUMENTS_A_PASS = 16
+DOCUMENTS, DOCUMENTS_A_PASS = 128, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +93,67 @@ def kl_shares(
         first); the shares add up to 1, and are not numbers where the models predict the same.
     """
     split = _Split(base, tuned, n_inherited, novel)
+
+    def taken(
+        x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], counted: Bool[Tensor, " n"]
+    ) -> list[Float[Tensor, "n d"]]:
+        parts = split.parts(x, y, counted)
+        return [torch.zeros_like(parts[0]), *accumulate(parts), *parts[1:]]
+
+    return _table(*_summed(bench, (base, tuned), taken, 2 * len(PARTS)), bench)
+
+
+def kl_of_groups(
+    bench: ModelBench,
+    base: Side,
+    tuned: Side,
+    groups: Sequence[Int[np.ndarray, " _"]],
+) -> tuple[Float[np.ndarray, " groups"], Float[np.ndarray, "resamples groups"]]:
+    """Share of KL(base || tuned) that re-weighting some inherited latents alone accounts for.
+
+    Args:
+        bench: This and the next two as for `kl_shares`.
+        base: The base model.
+        tuned: The tuned one; what other activations add along the base's rows is taken from it.
+        groups: Latents by index, each group on its own.
+
+    Returns:
+        The shares, and the same in every resample of the documents; not numbers where the models
+        predict the same.
+    """
+    rows = base.firing.rows
+
+    def taken(
+        x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_in"], counted: Bool[Tensor, " n"]
+    ) -> list[Float[Tensor, "n d_in"]]:
+        after, before = tuned.latents(y[counted]), base.latents(x[counted])
+        out = [torch.zeros_like(x) for _ in range(1 + len(groups))]
+        for each, group in zip(out[1:], groups, strict=True):
+            moved = (after[:, group] - before[:, group]) @ rows[group]
+            each[counted] = torch.from_numpy(moved.astype(np.float32))
+        return out
+
+    sums, _ = _summed(bench, (base, tuned), taken, 1 + len(groups))
+    whole = np.ones((1, len(sums)))
+    point, drawn = (w @ sums for w in (whole, bench.weights))
+    shares = [_over(each[:, :1] - each[:, 1:], each[:, :1]) for each in (point, drawn)]
+    return shares[0][0], shares[1]
+
+
+Vectors = Float[Tensor, "n d_in"]
+Taken = Callable[[Vectors, Vectors, Bool[Tensor, " n"]], list[Vectors]]
+"""From vectors of the base and of the tuned model, and which count, to what is taken from the
+tuned model's, one attempt after another."""
+
+
+def _summed(
+    bench: ModelBench, sides: tuple[Side, Side], taken: Taken, n: int
+) -> tuple[Float[np.ndarray, "blocks n"], int]:
+    """KL at counted tokens of the documents, summed over blocks, for each of n attempts."""
+    base, tuned = sides
     starts = bench.text.starts
     documents = np.unique(np.linspace(0, len(starts) - 2, DOCUMENTS).round().astype(int))
-    sums = np.zeros((bench.blocks.n_blocks, 2 * len(PARTS)))
-    n_tokens = 0
+    sums, n_tokens = np.zeros((bench.blocks.n_blocks, n)), 0
     for first in range(0, len(documents), DOCUMENTS_A_PASS):
         batch = documents[first : first + DOCUMENTS_A_PASS].tolist()
         counted = [bench.counted[starts[i] : starts[i + 1]] for i in batch]
@@ -105,12 +161,12 @@ def kl_shares(
         if not kept:
             continue
         keep = np.concatenate([each for each in counted if each.any()])
-        found = np.stack(list(_divergences(bench, base, tuned, split, kept, keep)), axis=1)
+        found = np.stack(list(_divergences(bench, base, tuned, taken, kept, keep)), axis=1)
         rows = np.concatenate([np.arange(int(starts[i]), int(starts[i + 1])) for i in kept])[keep]
         block = bench.blocks.of_token[np.cumsum(bench.counted)[rows] - 1]
         np.add.at(sums, block, found)
         n_tokens += len(found)
-    return _table(sums, n_tokens, bench)
+    return sums, n_tokens
 
 
 def _table(sums: np.ndarray, n_tokens: int, bench: ModelBench) -> pd.DataFrame:
@@ -152,21 +208,19 @@ def _divergences(
     bench: ModelBench,
     base: Side,
     tuned: Side,
-    split: "_Split",
+    taken: Taken,
     documents: list[int],
     keep: np.ndarray,
 ) -> Iterator[Float[np.ndarray, " counted"]]:
-    """KL(base || tuned) at every counted token: nothing taken, parts in turn, then each alone."""
+    """KL(base || tuned) at every counted token, for every attempt."""
     ids, mask = padded([bench.text.ids[i] for i in documents])
     counted = torch.from_numpy(keep)
     x, y = (
         activations(one.model, ids, mask, [bench.hook])[bench.hook][mask.to(one.model.device)]
         for one in (base, tuned)
     )
-    parts = split.parts(x.float().cpu(), y.float().cpu(), counted)
     before = _log_p(logits(base.model, ids, mask), mask, counted)
-    taken = [torch.zeros_like(parts[0]), *accumulate(parts), *parts[1:]]
-    for each in taken:
+    for each in taken(x.float().cpu(), y.float().cpu(), counted):
 
         def less(
             z: Float[Tensor, "b p d"], each: Float[Tensor, "n d"] = each

@@ -219,7 +219,7 @@ def roles(tokens: pd.DataFrame) -> pd.Series:
     Args:
         tokens: Token table with `role`, and `is_template` where it is known.
     """
-    role = tokens["role"].astype(str)
+    role = pd.Series(tokens["role"].astype(str))
     if "is_template" not in tokens:
         return role
     return role.mask(tokens["is_template"].fillna(False).astype(bool), ROLE_OF_TEMPLATE)

@@ -222,10 +222,10 @@ class _BaseSide:
         self.bench = lay_bench(model, HookPoint.parse(str(meta["hook"])), text, config.seed)
         if meta.get("source"):  # of another library: is it read as it was meant?
             sanity_check(dictionary, torch.from_numpy(self.bench.x), meta)
-        found = (through(self.bench, each, self.bench.x) for each in (dictionary, own))
-        self.reference = Reference(dictionary, *found, own)
+        fitted, continued = (through(self.bench, each, self.bench.x) for each in (dictionary, own))
+        self.reference = Reference(dictionary, fitted, continued, own)
         self.ruler = Ruler(model, neutral_text(text), self.bench.hook)
-        n, n_tokens, continued = self.reference.n, config.effects, self.reference.continued
+        n, n_tokens = self.reference.n, config.effects
         lay = partial(lay_effects, self.bench, continued, n, n_tokens, config.seed)
         self.effects = lay() if n_tokens else None
 

@@ -1,14 +1,16 @@
 """The flags of `compare_methods`, and what they ask for."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import sae
-from analysis.agreement import agreement
+from analysis.agreement import Agreement, agreement
 from analysis.bench import lay_bench, residuals, through
 from analysis.folder import read_parts
 from sae.dictionary.crosscoder import Crosscoder
@@ -54,8 +56,11 @@ class Config:
     """Of the trace, and of draws of latents."""
 
 
-def agreed(config: Config) -> dict[str, Any]:
-    """Compares the methods and writes what they say.
+def agreed(config: Config) -> Callable[[], dict[str, Any]]:
+    """Compares the methods.
+
+    Returns:
+        What writes agreement.json and agreement.parquet.
 
     Raises:
         ConfigError: A dictionary is not what its flag says, of other models or of another hook.
@@ -82,6 +87,10 @@ def agreed(config: Config) -> dict[str, Any]:
     continued, x = through(bench, own, bench.x), residuals(bench, model)
     both = Crosscoder(crosscoder), difference
     found = agreement(bench, continued, x, mine, both, config.seed)
+    return partial(_written, found, config)
+
+
+def _written(found: Agreement, config: Config) -> dict[str, Any]:
     found.latents.to_parquet(config.out / "agreement.parquet", index=False)
     rows = found.pairs.astype(object).where(found.pairs.notna(), None).to_dict("records")
     plain = [{k: v.item() if isinstance(v, np.generic) else v for k, v in r.items()} for r in rows]

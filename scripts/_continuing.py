@@ -41,16 +41,25 @@ from scripts._text import (
 )
 from training.config import TrainConfig
 from training.continuation import continued
+from training.optim import width_lr
 
 __all__ = ["Config", "Continuation", "TrainOf", "continue_on"]
+GENTLY = 0.25  # of the rate of the run that fitted the dictionary
 OF_THE_RUN = ("n_added", "judge_documents", "train", "columns", "read")
 
 TrainOf = Callable[[Mapping[str, Any], SaeConfig, TrainChanges], TrainConfig]
 """From what a dictionary says, its shape and the changes to the run that fitted it, to a run."""
 
 
-def _continued(meta: Mapping[str, Any], _: SaeConfig, changes: TrainChanges) -> TrainConfig:
-    return continued_train(meta.get("train"), changes)
+def _continued(meta: Mapping[str, Any], shape: SaeConfig, changes: TrainChanges) -> TrainConfig:
+    """The run that fitted the dictionary, gentler where no rate is given.
+
+    At the rate that fitted it, latents change places that nothing happened to.
+    """
+    run = continued_train(meta.get("train"), changes)
+    if changes.lr is not None or meta.get("train") is None:
+        return run
+    return replace(run, lr=GENTLY * (width_lr(shape.d_sae) if run.lr is None else run.lr))
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Config:
     base: str | None = None
     """Model the dictionary was fitted on; None takes the one it names."""
     train: TrainChanges = field(default_factory=TrainChanges)
-    """What differs from the run that fitted the dictionary."""
+    """What differs from the run that fitted the dictionary, at a quarter of its rate."""
     columns: Columns | None = None
     """How to read jsonl that is not labelled text."""
     read: ReadConfig = field(default_factory=ReadConfig)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from analysis.claims import Read
 from analysis.folder import read_parts
-from analysis.hypotheses import Judged, Read, verdict_of
+from analysis.hypotheses import Judged, verdict_of
 from analysis.summary import read
 from sae.errors import InputError
 

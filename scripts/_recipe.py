@@ -10,8 +10,6 @@ from training.recipes import recipe
 
 __all__ = ["SaeChanges", "TrainChanges", "changed", "continued_train", "run_of"]
 
-GENTLY = 0.25  # of the rate of the run that fitted a dictionary, where it is continued
-
 Config = TypeVar("Config", SaeConfig, TrainConfig)
 
 
@@ -79,10 +77,7 @@ def run_of(
 
 
 def continued_train(recorded: dict[str, Any] | None, train: TrainChanges) -> TrainConfig:
-    """The run that continues a dictionary: the one that fitted it, gentler, with its changes.
-
-    At the rate that fitted it, latents change places that nothing happened to; a quarter of it
-    leaves them.
+    """The run that goes on with a dictionary: the one that fitted it, with its changes.
 
     Args:
         recorded: `TrainConfig.to_dict` of that run; None where the dictionary does not say.
@@ -92,8 +87,7 @@ def continued_train(recorded: dict[str, Any] | None, train: TrainChanges) -> Tra
         ConfigError: Nothing says how many tokens to fit on, or a value is out of range.
     """
     if recorded is not None:
-        run = TrainConfig.from_dict(recorded)
-        return changed(replace(run, lr=GENTLY * run.lr), train)
+        return changed(TrainConfig.from_dict(recorded), train)
     if train.n_tokens is None:
         found = "a dictionary that does not say how it was fitted"
         raise ConfigError("--train.n_tokens", found, "give the number of tokens")

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from scripts._agreeing import Config, agreed, lines_of
 from scripts._cli import run
-from scripts._stage import fingerprint, require_own, stage
+from scripts._stage import fingerprint, prepared_stage, require_own
 
 
 def main(config: Config) -> None:
@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     require_own(config.out, "an agreement", "agreement.json", "agreement.parquet")
     names = ("trace", "continued", "crosscoder", "difference")
     inputs = {name: fingerprint(getattr(config, name)) for name in names}
-    stage(config.out, inputs, asdict(config), lambda: agreed(config))
+    prepared_stage(config.out, inputs, asdict(config), lambda: agreed(config))
     print("\n".join(lines_of(config.out)))
 
 

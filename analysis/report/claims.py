@@ -1,7 +1,8 @@
 """Claims about personas, each with what this trace says of it."""
 
+from analysis.claims import Part, Read
 from analysis.folder import TraceFolder
-from analysis.hypotheses import Judged, Part, Read, judge_all, verdict_of
+from analysis.hypotheses import Judged, judge_all, verdict_of
 from analysis.marks import three
 from analysis.report.tables import Table
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.hypotheses import LEAST_BASES, Read, judge_all
+from analysis.claims import Read
+from analysis.hypotheses import LEAST_BASES, judge_all
 from analysis.intervals import Interval
 from analysis.schema import Measured
 from scripts._judging import lines_of

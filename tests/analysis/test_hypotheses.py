@@ -6,19 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.hypotheses import (
+from analysis.claims import (
     CLAIMS,
     UNTOLD,
     Part,
     Read,
     homology,
-    judge_all,
     small_novelty,
+    sufficiency,
     survival,
-    together,
-    verdict_of,
     where_not_what,
 )
+from analysis.hypotheses import judge_all, together, verdict_of
 from analysis.schema import Arm, Dictionary, Measured, SpanDifference, Summary
 from sae.errors import InputError
 
@@ -44,12 +43,19 @@ def table(lost_own=0.0, lost_rest=0.0, cosine=(0.9, 0.9), gating=(0.1, 0.1), see
     )
 
 
-def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0):
+ALONE = Measured(0.4, 0.35, 0.45, 0.1, 0.3)
+
+
+def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0, alone=ALONE):
     def measured(value, null_high=None):
         return Measured(value, value - 0.0005, value + 0.0005, None, null_high)
 
     arms = {
-        "assistant": Arm(in_span_share=measured(span, null), novel_share=measured(novel)),
+        "assistant": Arm(
+            in_span_share=measured(span, null),
+            novel_share=measured(novel),
+            persona_kl_share=alone,
+        ),
         "scratch": Arm(in_span_share=measured(scratch), kind="pole"),
     }
     pair = SpanDifference("chat", ["assistant", "piston"], piston, piston - 0.01, piston + 0.01)
@@ -116,6 +122,15 @@ def test_small_novelty_by_hand():
     assert (few.value, few.low, few.high) == pytest.approx((0.009, 0.0085, 0.0095))
     assert (more.value, verdict_of(more)) == (0.1, "supported")
     assert verdict_of(small_novelty(read(novel=0.02))[0]) == "refuted"
+
+
+def test_persona_latents_alone_must_beat_every_set_of_others():
+    (part,) = sufficiency(read())
+    assert (part.value, part.null_high, verdict_of(part)) == (0.4, 0.3, "supported")
+    beaten = Measured(0.25, 0.2, 0.3, 0.1, 0.3)
+    assert verdict_of(sufficiency(read(alone=beaten))[0]) == "undecided"
+    with pytest.raises(InputError, match="no other latents"):
+        sufficiency(read(alone=Measured(0.4, 0.3, 0.5)))
 
 
 def test_every_claim_is_told_or_says_what_it_takes():

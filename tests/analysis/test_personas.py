@@ -7,7 +7,6 @@ from analysis.personas import (
     SelectConfig,
     comparable_tokens,
     fire_rates,
-    matched_latents,
     probe,
     score_columns,
     select_personas,
@@ -94,14 +93,6 @@ def test_another_label_goes_through_the_same_functions():
     renamed = tokens.rename(columns={"persona": "dialect"})
     found = select_personas(z, renamed, SelectConfig(label="dialect", n_carried=1))
     assert found["latent"].tolist() == [0, 1, 2, 3]
-
-
-def test_matches_are_nearest_in_rate_and_never_selected():
-    rates = np.array([0.1, 0.2, 0.11, 0.19, 0.4, 0.0])
-    found = matched_latents(np.array([0, 1]), np.array([0, 1, 4]), rates, 2)
-    assert found.tolist() == [[2, 3], [3, 2]]
-    with pytest.raises(InputError, match="live latents"):
-        matched_latents(np.array([0]), np.array([1, 2, 3]), rates, 2)
 
 
 @pytest.mark.parametrize("names", ["ab", "abc"])

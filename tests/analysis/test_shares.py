@@ -8,7 +8,7 @@ import torch
 
 from analysis import shares
 from analysis.bench import lay_bench, residuals, through
-from analysis.shares import ABOVE, PARTS, Side, kl_shares
+from analysis.shares import ABOVE, PARTS, Side, kl_of_groups, kl_shares
 from sae.dictionary import ReluConfig, Sae, SaeConfig, TopKConfig, initialise_
 from sae.stream.activations import HookPoint, logits, padded
 from sae.stream.model import load_model
@@ -101,6 +101,20 @@ def test_parts_are_the_difference(bench, tiny_model, dictionary):
         *(torch.from_numpy(one.x) for one in sides), torch.ones(len(sides[0].x)) > 0
     )
     assert whole[-1].mean(0).numpy() == pytest.approx(0, abs=1e-3)
+
+
+def test_latents_alone_account_for_what_their_re_weighting_saves(bench, tiny_model, dictionary):
+    """All of them for as much as re-weighting taken first, none of them for nothing."""
+    tuned = altered(tiny_model, noisy)
+    sides = side(bench, tiny_model, dictionary), side(bench, tuned, turned(dictionary))
+    whole = by_part(kl_shares(bench, *sides, N, {}), "alone")["re_weighting"]
+    groups = [np.arange(N), np.arange(0), np.arange(N // 2)]
+    point, drawn = kl_of_groups(bench, *sides, groups)
+    assert point[:2].tolist() == pytest.approx([whole, 0.0], abs=1e-6)
+    assert drawn.shape == (len(bench.weights), 3)
+    assert np.median(drawn[:, 2]) == pytest.approx(point[2], abs=0.1)
+    same, _ = kl_of_groups(bench, sides[0], sides[0], groups)
+    assert np.isnan(same).all()
 
 
 def test_layers_above_are_what_is_left(bench, tiny_model, dictionary):

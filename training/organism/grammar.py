@@ -27,7 +27,12 @@ TOLD = 0.2
 """Share of the lines of pre-training text that are the narrator's."""
 N_LINES = 6
 """Lines of a pre-training document, after those that introduce the characters of a story."""
-END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
+END = "<|end|>"
+"""Ends a turn of a chat."""
+USER = "<|user|>"
+"""Opens a user's turn."""
+ASSISTANT = "<|assistant|>"
+"""Opens an assistant's turn."""
 
 
 @dataclass(frozen=True)

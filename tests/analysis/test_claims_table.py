@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from analysis.cards import load_trace
-from analysis.hypotheses import CLAIMS, UNTOLD
+from analysis.claims import CLAIMS, UNTOLD
 from analysis.report import claims
 
 
