@@ -13,12 +13,16 @@ import pytest
 import torch
 
 import sae
+from sae.dictionary.config import SaeConfig, TopKConfig
 from sae.formats.native import own_words
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
 from scripts import _continuing, continue_dictionary, fit_dictionary
+from scripts._continuing import _continued
+from scripts._recipe import TrainChanges
 from scripts._source import shared_source, with_shared_outliers
 from scripts._text import ReadConfig, by_length, enough, read_text
+from training.optim import width_lr
 from training.state import TrainState
 from training.track import read_rows
 
@@ -43,7 +47,7 @@ def dictionary(door, models, corpus, tmp_path_factory):
 def words(dictionary, corpus):
     return [
         "--dictionary", dictionary, "--text", corpus, "--n_added=8",
-        "--judge_documents=500", "--train.n_tokens=6400",
+        "--judge_documents=500", "--train.n_tokens=6400", "--train.lr=3e-3",
     ]  # fmt: skip
 
 
@@ -54,6 +58,21 @@ def done(door, words, models, tmp_path_factory):
     named = ["--models", f"twin@00100={models / 'twin'}", models / "other", models / "base"]
     assert door(continue_dictionary, *words, *named, "--out", out)[0] == 0
     return out
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "rate"),
+    [
+        ({"n_tokens": 100, "lr": 4e-3}, {}, 1e-3),
+        ({"n_tokens": 100, "lr": 4e-3}, {"lr": 5e-3}, 5e-3),
+        ({"n_tokens": 100, "lr": None}, {}, 0.25 * width_lr(48)),
+        (None, {"n_tokens": 50}, None),
+    ],
+)
+def test_a_dictionary_goes_on_at_a_quarter_of_its_rate_unless_one_is_given(recorded, given, rate):
+    shape = SaeConfig(8, 48, TopKConfig(k=2))
+    run = _continued({"train": recorded}, shape, TrainChanges(**given))
+    assert run.lr == (None if rate is None else pytest.approx(rate))
 
 
 def losses(folder):
