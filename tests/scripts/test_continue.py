@@ -47,7 +47,7 @@ def dictionary(door, models, corpus, tmp_path_factory):
 def words(dictionary, corpus):
     return [
         "--dictionary", dictionary, "--text", corpus, "--n_added=8",
-        "--judge_documents=500", "--train.n_tokens=6400", "--train.lr=3e-3",
+        "--judge_documents=500", "--train.lr=3e-3", "--train.n_tokens=6400",
     ]  # fmt: skip
 
 
