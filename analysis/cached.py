@@ -25,8 +25,8 @@ from sae.change import Change
 from sae.errors import InputError
 from sae.stream.cache import ActivationCache
 
-__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "open_caches", "study_caches"]
-__all__ += ["vectors"]
+__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "judge_caches", "look_at_caches"]
+__all__ += ["open_caches", "study_caches", "vectors"]
 
 LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
 """Columns that every token table must have."""
@@ -125,6 +125,33 @@ def study_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Study:
         tell: Hears what is being done.
 
     Raises:
+        ConfigError: As `look_at_caches`.
+        InputError: As `look_at_caches`.
+    """
+    return judge_caches(config, look_at_caches(config, tell), tell)
+
+
+def judge_caches(config: CachesConfig, evidence: Evidence, tell: Tell = lambda *_: None) -> Study:
+    """Judges the tuned models among what was seen of caches.
+
+    Args:
+        config: Which caches.
+        evidence: From `look_at_caches`, or a part of it.
+        tell: Hears what is being done.
+    """
+    paths = str(config.base), config.dictionary, config.continued
+    traced = TraceConfig(*paths, config.tuned, seed=config.seed, effects=0)
+    return judged(traced, evidence, (), choose_by_bulk, tell)
+
+
+def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Evidence:
+    """Looks at every cache on the held-out tokens.
+
+    Args:
+        config: Which caches.
+        tell: Hears what is being done.
+
+    Raises:
         ConfigError: Fewer than 8 held-out documents.
         InputError: A cache or dictionary is missing, or caches do not fit together.
     """
@@ -148,10 +175,7 @@ def study_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Study:
         seen[subject.name] = lay(bench, before, (subject.name, x, folder), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}
-    evidence = Evidence(bench, meta, before, carriers, laid, changes)
-    paths = str(config.base), config.dictionary, config.continued
-    traced = TraceConfig(*paths, config.tuned, seed=config.seed, effects=0)
-    return judged(traced, evidence, (), choose_by_bulk, tell)
+    return Evidence(bench, meta, before, carriers, laid, changes)
 
 
 def _held_out(cache: ActivationCache) -> Bool[np.ndarray, " n_all"]:

@@ -71,13 +71,15 @@ class Coordinates:
     """Tokens."""
 
     def beside(self, effects: Effects) -> "Coordinates":
-        """These, with effects beside them.
+        """These, with effects beside them; none of latents that another dictionary was read for.
 
         Args:
-            effects: Of the same latents, in the same resamples.
+            effects: Of the same latents, in the same resamples, by the continued dictionaries.
         """
         table = pd.concat([self.table, effects.table], axis=1)
-        replicates = {**self.replicates, EFFECT: effects.replicates}
+        other = self.table.get("frozen", pd.Series(False, self.table.index)).to_numpy(bool)
+        table.loc[other, list(effects.table)] = np.nan
+        replicates = {**self.replicates, EFFECT: np.where(other, np.nan, effects.replicates)}
         return replace(self, table=table, replicates=replicates)
 
 

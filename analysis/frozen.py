@@ -23,7 +23,7 @@ from analysis.traces import Firing
 
 __all__ = ["let_go", "read_again"]
 
-STAY = 0.01
+STAY = 0.01  # of a latent's energy
 OF_ALL = ("chance_cofiring", "chance_cosine", "latent", "steady")
 
 

@@ -190,11 +190,11 @@ class Null:
         """Chance that a null latent of like fire rate and error lies as far out.
 
         One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
-        p-value is the rank of `standard` among the draws of the latent's own bin, (1 + n as
-        extreme) / (1 + n). Only where it lies beyond all of them is it refined: by a power law with
-        the lower 95 % limit of Hill's exponent, or by the rank among the draws of all bins, and
-        beyond all of those by their power law, whichever is smaller. A power law is heavier than
-        the tails of drift, so the refinement errs towards large p-values.
+        p-value is the rank of `standard` among the draws of the latent's own bin (`rank_p`). Only
+        where it lies beyond all of them is it refined: by a power law with the lower 95 % limit of
+        Hill's exponent, or by the rank among the draws of all bins, and beyond all of those by
+        their power law, whichever is smaller. A power law is heavier than the tails of drift, so
+        the refinement errs towards large p-values.
 
         Args:
             coordinate: As for `standard`.

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import torch
 from scipy import stats
 
 import sae
-from analysis.cached import CachesConfig, study_caches
+from analysis.cached import CachesConfig, judge_caches, look_at_caches
 from analysis.planted import Pairs, PairsConfig, Planted
 from analysis.subjects import Subject
 from analysis.trace_folder import write_trace
@@ -102,7 +103,7 @@ def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]
     print(f"seed {seed} is traced", file=sys.stderr)
     found = counted(folder / "trace", models)
     found["table"]["n_fires"] = found["table"]["rate"] * flags.n_documents * LENGTH / 2
-    found["alone"] = {null: alone(folder, models, null) for null in NULLS}
+    found["alone"] = alone(folder, models)
     if seed - flags.first_seed < flags.rules:
         k = sae.read(folder / "trace" / "dictionary")[0].config.sparsity
         assert isinstance(k, BatchTopKConfig | TopKConfig)
@@ -110,17 +111,22 @@ def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]
     return found
 
 
-def alone(folder: Path, models: Mapping[str, Planted], null: str) -> dict[str, int]:
-    """What is said of the model that only drifted, by one null alone."""
+def alone(folder: Path, models: Mapping[str, Planted]) -> dict[str, dict[str, int]]:
+    """What is said of the model that only drifted, by each null alone."""
     caches, trace = folder / "caches", folder / "trace"
-    still, one, held = (Subject(name, str(caches / name)) for name in ("still", null, "held"))
-    asked = CachesConfig(
-        caches / "base", trace / "dictionary", trace / "continued", (still,), (one,), (held,)
-    )
-    out = folder / "alone" / null
-    out.mkdir(parents=True, exist_ok=True)
-    write_trace(study_caches(asked, _quiet), out, {}, _quiet, dict)
-    return still_counts(laid_out(out, "still", models["still"].truth, models["base"].rows))
+    still, held, *nulls = (Subject(n, str(caches / n)) for n in ("still", "held", *NULLS))
+    parts = caches / "base", trace / "dictionary", trace / "continued"
+    asked = CachesConfig(*parts, (still,), tuple(nulls), (held,))
+    evidence, found = look_at_caches(asked, _quiet), {}
+    for each in evidence.laid["null"]:
+        out = folder / "alone" / each.name
+        out.mkdir(parents=True, exist_ok=True)
+        laid = {**evidence.laid, "null": [each]}
+        judged = judge_caches(asked, replace(evidence, laid=laid), _quiet)
+        write_trace(judged, out, {}, _quiet, dict)
+        table = laid_out(out, "still", models["still"].truth, models["base"].rows)
+        found[each.name] = still_counts(table)
+    return found
 
 
 def still_counts(table: pd.DataFrame) -> dict[str, int]:

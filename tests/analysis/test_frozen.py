@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from analysis.coordinates import measure
+from analysis.effects import Effects
 from analysis.frozen import let_go, read_again
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.pairs import Pair
@@ -71,6 +72,20 @@ def test_a_latent_that_was_let_go_is_read_as_it_was(world):
         assert np.array_equal(drawn[:, others], found.replicates[name][:, others], equal_nan=True)
         assert np.median(drawn[:, 2]) == pytest.approx(table[name][2], abs=0.02)
     assert table["chance_cosine"].tolist() == found.table["chance_cosine"].tolist()
+
+
+def test_of_a_latent_that_was_read_as_it_was_there_is_no_effect(world):
+    """Effects are those of the continued latent, which is another by now."""
+    continued = world[1].copy()
+    continued[1:3] = np.linalg.qr(np.concatenate([world[0], world[1][:2], np.eye(D)]).T)[0].T[12:14]
+    *_, again = _measured(world, continued)
+    columns = ("effect", "effect_low", "effect_high")
+    table = pd.DataFrame(dict.fromkeys(columns, np.full(N, 0.5)))
+    beside = again.beside(Effects(table, np.full((100, N), 0.5, np.float32)))
+    assert beside.table["effect"].isna().tolist() == [i in (1, 2) for i in range(N)]
+    assert np.isnan(beside.replicates["effect"]).all(axis=0).tolist() == [
+        i in (1, 2) for i in range(N)
+    ]
 
 
 def test_where_no_latent_was_let_go_nothing_changes(world):
