@@ -4,6 +4,7 @@ Each function returns a matplotlib `Figure`, which a notebook shows and `analysi
 No pyplot, so no global state.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.canvas import ACCENT, BAND, FATE_COLOURS, INK, MUTED, PAPER, RULE, canvas, tidy
 from analysis.drawn import drift_table, fate_table, fire_rates_table, personas_table, poles_table
@@ -246,9 +247,9 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
         _name_points(axes, mine, stem)
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")
-        axes.xaxis.set_major_locator(LogLocator(subs=_subdivisions(*axes.get_xlim()), numticks=5))
+        axes.xaxis.set_major_locator(FixedLocator(_marks(*axes.get_xlim())))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
         tidy(axes, "both")
     return figure
 
@@ -265,10 +266,16 @@ def _around(values: np.ndarray) -> tuple[float, float]:
     return float(np.exp(low - room)), float(np.exp(high + room))
 
 
-def _subdivisions(low: float, high: float) -> tuple[float, ...]:
-    """Which multiples of the powers of ten are marked, so that their labels do not touch."""
-    n_decades = np.log10(high / low)
-    return (1.0, 2.0, 5.0) if n_decades < 1.5 else (1.0, 3.0) if n_decades < 3 else (1.0,)
+def _marks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between the ends of a log axis, so few that no labels touch."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        found = [step * 10.0**each for each in decades for step in steps]
+        found = [each for each in found if low <= each <= high]
+        if len(found) >= 3:
+            break
+    return found[:: math.ceil(len(found) / 7)]
 
 
 def _name_points(axes: Axes, table: pd.DataFrame, stem: str) -> None:

@@ -135,3 +135,12 @@ def test_every_fate_has_a_mark_and_every_mark_a_colour():
     assert set(FATE_MARKS) == set(FATES)
     assert {mark.css for mark in FATE_MARKS.values()} == set(FATE_CLASSES)
     assert set(FATE_CLASSES) - {"open"} == set(FATE_COLOURS)
+
+
+@pytest.mark.parametrize("ends", [(0.01, 0.04), (0.015, 0.045), (0.008, 9.0), (1e-6, 1e3), (2.0, 8.0)])
+def test_a_log_axis_has_three_to_seven_round_marks_within_it(ends):
+    marks = figures._marks(*ends)
+    assert 3 <= len(marks) <= 7
+    assert all(ends[0] <= each <= ends[1] for each in marks)
+    ratios = [b / a for a, b in pairwise(marks)]
+    assert min(ratios) >= 1.3  # labels do not touch
