@@ -58,8 +58,8 @@ def pooled(nulls: Sequence[Null]) -> Null:
         joined(lambda each: each.bins),
         {c: joined(lambda each, c=c: each.values[c]) for c in measured},
         {c: joined(lambda each, c=c: each.errors[c]) for c in measured},
-        names,
-        joined(lambda each: each.latent),
+        parts=names,
+        latent=joined(lambda each: each.latent),
         fragile=np.unique(np.concatenate([each.displaced for each in nulls])),
     )
 

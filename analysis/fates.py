@@ -49,6 +49,9 @@ class Rule:
     max_profile: float = 0.3
     """Share of its activation in other strata that preservation allows, however far the null
     drifts."""
+    small_profile: float = 0.05
+    """Share of its activation in other strata that preservation allows, however little the null
+    drifts: of few firings no interval is narrower, and a twentieth is no other use."""
     min_effect: float = 0.0
     """Agreement of effects that preservation needs where they were measured, however far the null
     drifts; 0 is that of effects with nothing in common."""
@@ -102,6 +105,7 @@ class _Held:
         }
         inside = np.ones(len(table), bool)
         for c, (low, high) in self.limits.items():
+            high = np.maximum(high, rule.small_profile) if c == PROFILE else high
             within = table[f"{c}_low"].to_numpy() >= np.maximum(low, named[c][0])
             within &= table[f"{c}_high"].to_numpy() <= np.minimum(high, named[c][1])
             inside &= within | (table[c].isna().to_numpy() if c == EFFECT else False)

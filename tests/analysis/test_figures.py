@@ -137,7 +137,9 @@ def test_every_fate_has_a_mark_and_every_mark_a_colour():
     assert set(FATE_CLASSES) - {"open"} == set(FATE_COLOURS)
 
 
-@pytest.mark.parametrize("ends", [(0.01, 0.04), (0.015, 0.045), (0.008, 9.0), (1e-6, 1e3), (2.0, 8.0)])
+@pytest.mark.parametrize(
+    "ends", [(0.01, 0.04), (0.015, 0.045), (0.008, 9.0), (1e-6, 1e3), (2.0, 8.0)]
+)
 def test_a_log_axis_has_three_to_seven_round_marks_within_it(ends):
     marks = figures._marks(*ends)
     assert 3 <= len(marks) <= 7

@@ -153,3 +153,28 @@ def test_rows_have_the_promised_columns_and_nothing_invented():
     rows = fate_rows(pd.DataFrame({"latent": [3], "fate": ["novel_in_span"]}))
     assert tuple(rows.columns) == COLUMNS
     assert rows.drop(columns=["latent", "fate"]).isna().all(axis=None)
+
+
+def test_a_profile_is_part_of_gating_and_its_interval_may_reach_a_twentieth():
+    """Elsewhere by half: re-gated. Within the null: preserved, unless its interval is wide."""
+    rng = np.random.default_rng(0)
+
+    def measured(n, profile, high):
+        found = _coordinates(_table(n, rng))
+        columns = {"profile": profile, "profile_low": 0.0, "profile_high": high}
+        replicates = {**found.replicates, "profile": np.tile(profile, (10, 1))}
+        return replace(found, table=found.table.assign(**columns), replicates=replicates)
+
+    drift = rng.uniform(0.005, 0.02, N_NULL)
+    null = Null.of("drift", 1.0, measured(N_NULL, drift, drift))
+    profile = np.full(20, 0.012)
+    high = profile + 1e-3
+    profile[0], high[0], high[1], high[2] = 0.5, 0.51, 0.045, 0.06
+    found = measured(20, profile, high)
+    for c, value in (("direction", 0.999), ("gain", 0.0), ("gating", 0.05), ("effect", 0.999)):
+        found.table[c] = value
+        found.table[f"{c}_low"], found.table[f"{c}_high"] = value - 1e-4, value + 1e-4
+    fates = decide(found, null)["fate"].tolist()
+    assert fates[0] == "re_gated"
+    assert fates[1:3] == ["preserved", "undetermined"]
+    assert fates[3:] == ["preserved"] * 17
