@@ -77,7 +77,9 @@ class Coordinates:
             effects: Of the same latents, in the same resamples, by the continued dictionaries.
         """
         table = pd.concat([self.table, effects.table], axis=1)
-        other = self.table.get("frozen", pd.Series(False, self.table.index)).to_numpy(bool)
+        other = np.zeros(len(table), bool)
+        if "frozen" in self.table:
+            other = self.table["frozen"].to_numpy(bool)
         table.loc[other, list(effects.table)] = np.nan
         replicates = {**self.replicates, EFFECT: np.where(other, np.nan, effects.replicates)}
         return replace(self, table=table, replicates=replicates)
