@@ -87,9 +87,10 @@ def where_not_what(read: Read) -> list[Part]:
     where = "change of persona latents' firing less that of others"
     parts = [_matched(table, table["direction"], what, np.median)]
     parts.append(_matched(table, table["gating"], where, np.median))
-    if "profile" in table and table["profile"].notna().all():
+    known = table.loc[table["profile"].notna()] if "profile" in table else table.head(0)
+    if len(known):
         kinds = "activation of persona latents in other kinds of text less that of others"
-        parts.append(_matched(table, table["profile"], kinds, np.median))
+        parts.append(_matched(known, known["profile"], kinds, np.median))
     return parts
 
 
