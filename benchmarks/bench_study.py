@@ -14,18 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.study.tables import Traced, markdown, tables
-from scripts import (
-    _continuing,
-    _fitting,
-    continue_dictionary,
-    fit_dictionary,
-    grow_organism,
-    trace_personas,
-)
-from scripts._cast import continued_models, read_organism
+from scripts._chain import traced
 from scripts._judging import read_trace
-from scripts._recipe import TrainChanges
-from scripts._sizes import FULL, QUICK, DemoSize
+from scripts._sizes import FULL, QUICK
 from scripts._stage import git_commit
 from training.organism.arms import ARMS
 
@@ -44,45 +35,16 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def traced(home: Path, seed: int, dictionary_seed: int, size: DemoSize) -> Path:
-    """One trace, and everything that it needs.
-
-    Args:
-        home: Folder of the base model; the organism is shared by its dictionaries.
-        seed: Of the organism.
-        dictionary_seed: Of the dictionary, its continuations and all that is drawn in the trace.
-        size: How much of everything.
-
-    Returns:
-        The folder of the trace.
-    """
-    organism, own = home / "organism", home / f"dictionary-{dictionary_seed}"
-    grown = replace(size.grow(seed), arms=EVERY_ARM)
-    grow_organism.main(grow_organism.Config(organism, grown))
-    train = TrainChanges(n_tokens=size.fit_tokens, seed=dictionary_seed)
-    text, base = (organism / "text",), str(organism / "models" / "base")
-    fit_dictionary.main(
-        _fitting.Config(base, text, size.hook, own / "fitted", recipe="organism", train=train)
-    )
-    models = continued_models(read_organism(organism), organism)
-    train = TrainChanges(n_tokens=size.continue_tokens)
-    parts = own / "fitted", models, text, own / "continued"
-    continue_dictionary.main(_continuing.Config(*parts, base=base, train=train))
-    trace_personas.main(
-        trace_personas.Config(
-            own / "fitted", own / "continued", own / "trace", organism, seed=dictionary_seed
-        )
-    )
-    return own / "trace"
-
-
 def main() -> None:
     """Traces every base and dictionary, and says what they show together."""
     flags, found = parsed(), list[Traced]()
     size = QUICK if flags.quick else FULL
     for seed in range(flags.first_seed, flags.first_seed + flags.bases):
+        grown = replace(size.grow(seed), arms=EVERY_ARM)
         for dictionary in range(flags.dictionaries):
-            folder = traced(flags.out / f"base-{seed}", seed, dictionary, size)
+            home = flags.out / f"base-{seed}"
+            own = home / f"dictionary-{dictionary}"
+            folder = traced(home / "organism", own, grown, size, dictionary)
             read = read_trace(folder, "assistant", "piston", "scratch")
             found.append(Traced(str(seed), str(dictionary), read))
     shown = tables(found)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import demo
+from scripts import _chain, demo
 
 
 class Reached(Exception):  # noqa: N818  not an error
@@ -23,7 +23,7 @@ def test_a_quick_demo_does_not_clear_a_whole_one_away(monkeypatch, config, folde
     def reached(given):
         raise Reached(given.out)
 
-    monkeypatch.setattr(demo.grow_organism, "main", reached)
+    monkeypatch.setattr(_chain.grow_organism, "main", reached)
     with pytest.raises(Reached) as stopped:
         demo.main(config)
     assert stopped.value.args == (Path(folder) / "organism",)

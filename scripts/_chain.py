@@ -1,0 +1,47 @@
+"""The whole way from an organism to a trace, each part a stage that is skipped where it stands."""
+
+from pathlib import Path
+
+from scripts import (
+    _continuing,
+    _fitting,
+    continue_dictionary,
+    fit_dictionary,
+    grow_organism,
+    trace_personas,
+)
+from scripts._cast import continued_models, read_organism
+from scripts._recipe import TrainChanges
+from scripts._sizes import DemoSize
+from training.organism.config import GrowConfig
+
+__all__ = ["traced"]
+
+
+def traced(organism: Path, home: Path, grown: GrowConfig, size: DemoSize, seed: int) -> Path:
+    """Grows an organism, fits a dictionary to its base, continues it on every model, and traces.
+
+    Args:
+        organism: Folder of the organism, which several dictionaries may share.
+        home: Gets `dictionary`, `continued` and `trace`.
+        grown: What to grow.
+        size: How many tokens dictionaries are fitted and continued on.
+        seed: Of the dictionary, its continuations and all that is drawn in the trace.
+
+    Returns:
+        The folder of the trace.
+    """
+    dictionary, continued, trace = (home / n for n in ("dictionary", "continued", "trace"))
+    grow_organism.main(grow_organism.Config(organism, grown))
+    train = TrainChanges(n_tokens=size.fit_tokens, seed=seed)
+    text, base = (organism / "text",), str(organism / "models" / "base")
+    fit_dictionary.main(
+        _fitting.Config(base, text, size.hook, dictionary, recipe="organism", train=train)
+    )
+    models = continued_models(read_organism(organism), organism)
+    train = TrainChanges(n_tokens=size.continue_tokens)
+    continue_dictionary.main(
+        _continuing.Config(dictionary, models, text, continued, base=base, train=train)
+    )
+    trace_personas.main(trace_personas.Config(dictionary, continued, trace, organism, seed=seed))
+    return trace
