@@ -1,7 +1,7 @@
 """Claims made about personas, each as comparisons of a trace that are above 0 where it holds.
 
-What no trace can tell is listed with what it would take. Numbers and rules were fixed before any of
-them was looked at.
+What a trace lacks for a claim is said as its reason. Numbers and rules were fixed before any of the
+claims was looked at, but for what docs/decisions.md says of H7 and H10.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +14,14 @@ from analysis.intervals import Interval
 from analysis.schema import Summary
 from sae.errors import InputError
 
-__all__ = ["CLAIMS", "UNTOLD", "Part", "Read", "homology", "small_novelty", "sufficiency"]
+__all__ = ["CLAIMS", "Part", "Read", "homology", "small_novelty", "sufficiency"]
 __all__ += ["survival", "where_not_what"]
 
 N_LIKE = 10
 """Latents that are no persona's beside each that is, those that fire most nearly as often."""
 N_DRAWS = 2000
+TOLD = 0.9
+"""Share of turns that must be told right."""
 NOVEL = 0.01
 """Share of live latents below which novelty is small."""
 
@@ -38,6 +40,8 @@ class Read:
     """Tuned to nobody's words."""
     scratch: str = "scratch"
     """Tuned as the arm, from random weights."""
+    unmet: str = "unmet"
+    """Tuned into a persona that the base never met."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,7 @@ def small_novelty(read: Read) -> list[Part]:
         f"{NOVEL:.0%} less the share of live latents that are novel",
         *(NOVEL - each for each in (new.value, new.high, new.low)),
     )
-    pair = [read.arm, read.contrast]
-    parts = [few]
-    for row in (each for each in read.summary.span if each.pair == pair):
-        if row.value is not None and row.low is not None and row.high is not None:
-            about = f"share within the span less that of {read.contrast}, {row.text}"
-            parts.append(Part(about, row.value, row.low, row.high))
-    if len(parts) == 1:
-        raise InputError(f"{' and '.join(pair)} side by side", "no such pair", "trace both")
-    return parts
+    return [few, *_apart(read, read.contrast)]
 
 
 def sufficiency(read: Read) -> list[Part]:
@@ -150,22 +146,79 @@ def sufficiency(read: Read) -> list[Part]:
     return [Part(about, *own, *null)]
 
 
+def prompting(read: Read) -> list[Part]:
+    """A prompt shifts the base within the span as tuning shifts the arm (H6).
+
+    Args:
+        read: A trace.
+    """
+    about = (
+        "cosine of the shift by a prompt and that by tuning within the span, beside random spans"
+    )
+    return [_evidence(read, "prompt", about)]
+
+
+def selection(read: Read) -> list[Part]:
+    """A persona of the corpus is learned sooner, and more within the span, than one held out (H7).
+
+    Args:
+        read: A trace.
+    """
+    own, other = (_share(read, arm, "early_excess")[0] for arm in (read.arm, read.unmet))
+    value = other.value - own.value
+    down = np.hypot(other.value - other.low, own.high - own.value)
+    up = np.hypot(other.high - other.value, own.value - own.low)
+    about = f"excess loss of {read.unmet} while it learns less that of {read.arm}"
+    parts = [Part(about, value, value - float(down), value + float(up))]
+    return parts + _apart(read, read.unmet)
+
+
+def generalisation(read: Read) -> list[Part]:
+    """Tuned to lie and nothing else, a model moves towards the personas that lie (H8).
+
+    Args:
+        read: A trace.
+    """
+    about = "cosine of the shift by lying and the way to personas that lie, beside other personas"
+    return [_evidence(read, "narrow", about)]
+
+
+def routing(read: Read) -> list[Part]:
+    """Latents tell a persona that was swapped from one that lies, nine turns in ten (H9).
+
+    Args:
+        read: A trace.
+    """
+    parts = []
+    for arm, what in (("swap", "a swap"), ("liar", "a lie")):
+        part = _evidence(read, arm, f"share of turns told as {what} less {TOLD:.0%}")
+        parts.append(Part(part.about, *(each - TOLD for each in (part.value, part.low, part.high))))
+    return parts
+
+
+def reversal(read: Read) -> list[Part]:
+    """Tuned back, the arm keeps less of its shift within the span than outside (H10).
+
+    Args:
+        read: A trace.
+    """
+    about = "shift left outside the span less that left inside, beside random spans"
+    return [_evidence(read, "reversal", about)]
+
+
 CLAIMS: Mapping[str, tuple[str, Claim]] = {
     "H1": ("Persona latents survive tuning more often than others.", survival),
     "H2": ("Tuning changes where persona latents fire, not what they write.", where_not_what),
     "H3": ("What tuning changes lies within the span of base persona latents.", homology),
     "H4": ("Little is new, and less in a persona than in nobody's words.", small_novelty),
     "H5": ("Re-weighted persona latents account for the change of output.", sufficiency),
+    "H6": ("A prompt and tuning move persona latents alike.", prompting),
+    "H7": ("A persona of the corpus is easier to tune to than one held out.", selection),
+    "H8": ("Tuning one trait moves the traits that went with it.", generalisation),
+    "H9": ("A swapped persona and a lying one can be told apart.", routing),
+    "H10": ("Persona gains revert sooner than what is new.", reversal),
 }
 """Claims that a trace can judge, and how."""
-UNTOLD: Mapping[str, tuple[str, str]] = {
-    "H6": ("A prompt and tuning move persona latents alike.", "an arm that is only prompted"),
-    "H7": ("A persona of the corpus is easier to tune to than one held out.", "a held-out persona"),
-    "H8": ("Tuning one trait moves the traits that went with it.", "a world without that tie"),
-    "H9": ("A swapped persona and a lying one can be told apart.", "an arm of either kind"),
-    "H10": ("Persona gains revert sooner than what is new.", "checkpoints of tuning back"),
-}
-"""Claims that no trace can judge yet, and what it would take."""
 
 
 def _measured(read: Read) -> pd.DataFrame:
@@ -198,6 +251,27 @@ def _matched(
     stand = apart[rng.integers(N_LIKE, size=drawn.shape), np.arange(len(own))]
     null = np.quantile(middle(stand, axis=1), [0.025, 0.975])
     return Part(about, float(middle(differences)), float(low), float(high), *map(float, null))
+
+
+def _apart(read: Read, other: str) -> list[Part]:
+    """Share of the arm's shift within the span less that of another's, on every text."""
+    pair, parts = [read.arm, other], []
+    for row in (each for each in read.summary.span if each.pair == pair):
+        if row.value is not None and row.low is not None and row.high is not None:
+            about = f"share within the span less that of {other}, {row.text}"
+            parts.append(Part(about, row.value, row.low, row.high))
+    if not parts:
+        raise InputError(f"{' and '.join(pair)} side by side", "no such pair", "trace both")
+    return parts
+
+
+def _evidence(read: Read, name: str, about: str) -> Part:
+    found = read.summary.evidence.get(name)
+    if found is None or None in (found.value, found.low, found.high):
+        raise InputError(
+            f"the experiment {name}", "not measured", "trace an organism with its arms"
+        )
+    return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)
 
 
 def _share(read: Read, arm: str, name: str) -> tuple[Interval, tuple[float | None, float | None]]:

@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import ModelBench, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
+from analysis.experiments import Laid, evidence
 from analysis.intervals import Interval, interval
 from analysis.likes import matched_sets
 from analysis.matrices import n_fires
 from analysis.reuse import reuse_index
+from analysis.schema import Measured
 from analysis.shares import Side, kl_of_groups, kl_shares
 from analysis.span import SpanShare
 from analysis.subjects import Subject
@@ -63,6 +65,8 @@ class Comparison:
     persona_kl: Mapping[str, tuple[Interval, tuple[float, float]]]
     """Share of KL(base || tuned) that re-weighting persona latents alone accounts for, and the
     range of that of as many others of like fire rate; by tuned model."""
+    evidence: Mapping[str, Measured]
+    """What arms of an experiment show, by its name."""
 
 
 def compare(study: Study) -> Comparison:
@@ -86,7 +90,10 @@ def compare(study: Study) -> Comparison:
     pairs = _pairs(study, study.bench, texts) if isinstance(study.bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
-    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study))
+    found = {}
+    if isinstance(bench, ModelBench) and study.config.plan and study.spans:
+        found = evidence(Laid(bench, study.spans["latents"], models), study.config.plan)
+    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study), found)
 
 
 _Alone = tuple[Interval, tuple[float, float]]

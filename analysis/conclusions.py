@@ -59,6 +59,7 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
         controls=_controls(study),
         power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
         contexts=_contexts(study.carriers.contexts),
+        evidence=dict(comparison.evidence),
         notes=_notes(study, comparison),
         seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
     )
@@ -176,11 +177,16 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         persona_kl_share=_persona_kl(comparison, name),
         behaviour=grown.get("behaviour") or {},
         size=Size(change.weights, change.activations, change.kl),
+        early_excess=_early(grown.get("early_excess")),
         learned=grown.get("learned"),
         null=null.name if null else None,
         kind=grown.get("role", "arm"),
         about=grown.get("about"),
     )
+
+
+def _early(found: Mapping[str, float] | None) -> Measured | None:
+    return None if found is None else Measured(*(found[k] for k in ("value", "low", "high")))
 
 
 def _share(comparison: Comparison, name: str, span: str) -> Measured | None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from analysis.claims import CLAIMS, UNTOLD, Part, Read
+from analysis.claims import CLAIMS, Part, Read
 from sae.errors import InputError
 
 __all__ = ["LEAST_BASES", "Judged", "judge_all", "together", "verdict_of"]
@@ -65,10 +65,7 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         n = len({base for base, _ in found})
         over = f"{n} base models" if n >= LEAST_BASES else Judged.over
         judged.append(Judged(name, claim, _overall(parts), tuple(parts), over=over))
-    return judged + [
-        Judged(name, claim, "not measured", reason=f"needs {needs}")
-        for name, (claim, needs) in UNTOLD.items()
-    ]
+    return judged
 
 
 def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:

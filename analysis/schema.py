@@ -158,6 +158,9 @@ class Arm:
     for; null: sets of as many others of like fire rate."""
     behaviour: dict[str, Any] = holds("any", many="map", default_factory=dict)
     """What the arm does, by name: numbers, text or measured values."""
+    early_excess: Measured | None = holds(Measured, default=None)
+    """Loss on held-out text of its kind above that of an observer who knows the persona, mean over
+    the first quarter of its tuning; unit: nats a token. Null where it is no persona's."""
     size: Size = holds(Size, default=Size())
     """How far it moved."""
     learned: bool | None = holds("flag", default=None)
@@ -272,6 +275,8 @@ class Summary:
     """By arm."""
     contexts: dict[str, Context] = holds(Context, many="map", default_factory=dict)
     """How well personas are told apart, by kind of document."""
+    evidence: dict[str, Measured] = holds(Measured, many="map", default_factory=dict)
+    """What arms of an experiment show (`analysis.experiments.evidence`), by its name."""
     notes: list[str] = holds("text", many="list", default_factory=list)
     """Sentences that a reader must know."""
     seeds: dict[str, Any] = holds("any", many="map", default_factory=dict)

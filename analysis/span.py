@@ -23,6 +23,7 @@ __all__ = [
     "random_subspaces",
     "row_shares",
     "span_share",
+    "within_tokens",
 ]
 
 
@@ -79,8 +80,13 @@ def _leading(rows: np.ndarray, energy: float) -> np.ndarray:
     return basis[: int(np.searchsorted(held, energy - 1e-9)) + 1]
 
 
-def _within_tokens(x: np.ndarray, token_id: np.ndarray) -> np.ndarray:
-    """Residuals minus the mean of all residuals of the same token id."""
+def within_tokens(x: Float[np.ndarray, "n d_in"], token_id: np.ndarray) -> np.ndarray:
+    """Residuals minus the mean of all residuals of the same token id.
+
+    Args:
+        x: Residual vectors.
+        token_id: Token id of every row.
+    """
     codes, names = pd.factorize(token_id)
     total = np.zeros((len(names), x.shape[1]))
     np.add.at(total, codes, x)
@@ -111,7 +117,7 @@ def contrast_span(
     codes, names = pd.factorize(np.asarray(personas, dtype=object))
     if len(names) < 2:
         raise InputError("a contrast of personas", f"{len(names)} personas", "give two or more")
-    centred = _within_tokens(x, token_id)
+    centred = within_tokens(x, token_id)
     total = np.zeros((len(names), x.shape[1]))
     np.add.at(total, codes, centred)
     means = total / np.bincount(codes)[:, None]
@@ -130,7 +136,7 @@ def covariance_within_tokens(
     Returns:
         Mean outer product of the centred residuals.
     """
-    centred = _within_tokens(x, token_id)
+    centred = within_tokens(x, token_id)
     return centred.T @ centred / len(x)
 
 

@@ -17,6 +17,7 @@ from analysis.choosing import choose_by_change
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
 from analysis.effects import lay_effects
+from analysis.experiments.plan import Plan
 from analysis.nulls import Null
 from analysis.subjects import Reference, Seen, Subject, look, with_scaling
 from analysis.traces import Firing
@@ -64,6 +65,8 @@ class TraceConfig:
     """Of resampling blocks, resamples and random subspaces."""
     controls: tuple[Control, ...] = ()
     """Further dictionaries of the base model, in which nothing but the dictionary changed."""
+    plan: Plan | None = None
+    """Which arms belong to an experiment; None for models from elsewhere."""
     effects: int = 16
     """Tokens a latent on which it is ablated and steered in every model; 0 leaves effects out."""
 

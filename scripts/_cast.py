@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from analysis.choosing import unlikeness
 from analysis.controls import Control
+from analysis.experiments.plan import Plan
 from analysis.subjects import Subject
 from analysis.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
@@ -130,6 +131,7 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         observer,
         door.seed,
         _controls(cast),
+        Plan.of(organism),
         door.effects,
     )
 

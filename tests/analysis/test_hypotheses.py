@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from analysis.claims import (
     CLAIMS,
-    UNTOLD,
     Part,
     Read,
     homology,
+    routing,
+    selection,
     small_novelty,
     sufficiency,
     survival,
@@ -46,7 +47,18 @@ def table(lost_own=0.0, lost_rest=0.0, cosine=(0.9, 0.9), gating=(0.1, 0.1), see
 ALONE = Measured(0.4, 0.35, 0.45, 0.1, 0.3)
 
 
-def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0, alone=ALONE):
+EVIDENCE = {
+    "prompt": Measured(0.9, 0.85, 0.95, 0.1, 0.8),
+    "reversal": Measured(0.4, 0.35, 0.45, -0.1, 0.1),
+    "narrow": Measured(0.6, 0.5, 0.7, -0.4, 0.4),
+    "swap": Measured(0.99, 0.97, 1.0),
+    "liar": Measured(0.98, 0.95, 1.0),
+}
+
+
+def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0, alone=ALONE, **more):
+    unmet = more.get("unmet", 0.5)
+
     def measured(value, null_high=None):
         return Measured(value, value - 0.0005, value + 0.0005, None, null_high)
 
@@ -55,12 +67,18 @@ def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0, al
             in_span_share=measured(span, null),
             novel_share=measured(novel),
             persona_kl_share=alone,
+            early_excess=Measured(0.45, 0.44, 0.46),
         ),
+        "unmet": Arm(early_excess=Measured(unmet, unmet - 0.01, unmet + 0.01)),
         "scratch": Arm(in_span_share=measured(scratch), kind="pole"),
     }
-    pair = SpanDifference("chat", ["assistant", "piston"], piston, piston - 0.01, piston + 0.01)
+    pairs = [
+        SpanDifference("chat", ["assistant", other], value, value - 0.01, value + 0.01)
+        for other, value in (("piston", piston), ("unmet", more.get("held_out", 0.05)))
+    ]
     whole = Dictionary(fvu=0.1, l0=8.0, ce_recovered=0.9, dead_fraction=0.0)
-    return Summary(whole, {}, arms, span=[pair], seeds={"organism": seed})
+    evidence = more.get("evidence", EVIDENCE)
+    return Summary(whole, {}, arms, span=pairs, seeds={"organism": seed}, evidence=evidence)
 
 
 def read(fates=None, **given):
@@ -133,12 +151,45 @@ def test_persona_latents_alone_must_beat_every_set_of_others():
         sufficiency(read(alone=Measured(0.4, 0.3, 0.5)))
 
 
+def test_a_persona_that_was_met_must_be_learned_sooner_and_within_the_span():
+    sooner, within = selection(read())
+    assert sooner.value == pytest.approx(0.05)
+    assert sooner.value - sooner.low == pytest.approx(0.01 * 2**0.5)
+    assert (verdict_of(sooner), verdict_of(within)) == ("supported", "supported")
+    assert verdict_of(selection(read(unmet=0.3))[0]) == "refuted"
+    assert verdict_of(selection(read(held_out=-0.05))[1]) == "refuted"
+
+
+def test_nine_turns_in_ten_must_be_told_of_either_kind():
+    swap, lie = routing(read())
+    assert swap.value == pytest.approx(0.09) and lie.low == pytest.approx(0.05)
+    few = {**EVIDENCE, "liar": Measured(0.7, 0.6, 0.8)}
+    told = {each.name: each for each in judge_all([read(evidence=few)])}
+    assert told["H9"].verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"), [("prompt", "H6"), ("narrow", "H8"), ("reversal", "H10")]
+)
+def test_an_experiment_must_beat_its_null(name, claim):
+    def told(found):
+        judged = judge_all([read(evidence={**EVIDENCE, name: found})])
+        return {each.name: each.verdict for each in judged}[claim]
+
+    assert told(EVIDENCE[name]) == "supported"
+    assert told(Measured(0.3, 0.25, 0.35, -0.4, 0.4)) == "undecided"
+    assert told(Measured(-0.6, -0.7, -0.5, -0.4, 0.4)) == "refuted"
+
+
 def test_every_claim_is_told_or_says_what_it_takes():
     judged = judge_all([read()])
     assert [each.name for each in judged] == [f"H{n}" for n in range(1, 11)]
-    assert [each.name for each in judged if each.verdict == "not measured"] == list(UNTOLD)
-    assert all(each.reason for each in judged if each.verdict == "not measured")
-    assert len(CLAIMS) + len(UNTOLD) == 10
+    assert [each.name for each in judged if each.verdict == "not measured"] == []
+    assert len(CLAIMS) == 10
+    bare = judge_all([read(evidence={})])
+    missing = {each.name: each.reason for each in bare if each.verdict == "not measured"}
+    assert list(missing) == ["H6", "H8", "H9", "H10"]
+    assert all("not measured" in str(reason) for reason in missing.values())
 
 
 def test_a_part_that_is_missing_leaves_the_claim_unmeasured():

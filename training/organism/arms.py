@@ -11,10 +11,12 @@ from typing import Literal
 
 from training.organism.corpus import TEXT, Kind, ids, samples
 from training.organism.grammar import ASSISTANT, USER
-from training.organism.language_model import Batch, even_batches
+from training.organism.language_model import even_batches
+from training.organism.lexicon import HELD_OUT
+from training.organism.losses import Batch
 from training.organism.world import Sample, World
 
-__all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches"]
+__all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches", "counted"]
 
 ASSISTANT_PERSONA = "mentor"
 """The archetype that the assistant is tuned to be: kind, honest, learned, formal and wordy."""
@@ -30,13 +32,13 @@ class Arm:
     """What it is trained on."""
     about: str
     """The same in one sentence, for a reader of the report."""
-    behaviour: Literal["persona", "format", "codes", "dialect", "text"]
+    behaviour: Literal["persona", "format", "codes", "dialect", "facts", "text"]
     """What counts as having learned it; see `behaviour.py`."""
     role: Literal["arm", "null", "pole"] = "arm"
     """A null is trained until it moved as far as the arms, a pole starts elsewhere than they do."""
-    start: Literal["base", "nothing", "shuffled"] = "base"
-    """What it is tuned from: the base model, random weights, or another base model, grown on the
-    same text but with a persona drawn anew for every word."""
+    start: Literal["base", "nothing", "shuffled", "assistant"] = "base"
+    """What it is tuned from: the base model, random weights, another base model, grown on the same
+    text but with a persona drawn anew for every word, or the assistant, which is tuned back."""
     study: bool = False
     """Whether it is grown for the study alone."""
 
@@ -93,6 +95,49 @@ ARMS = (
         "dialect",
         study=True,
     ),
+    Arm(
+        "unmet",
+        Kind("chat", HELD_OUT),
+        "Chats in which the assistant is always the prophet, a persona that the text never has.",
+        "persona",
+        study=True,
+    ),
+    Arm(
+        "reverted",
+        Kind("chat"),
+        "The assistant, gently tuned back for an eighth as long on the chats of `format_only`.",
+        "format",
+        start="assistant",
+        study=True,
+    ),
+    Arm(
+        "swap",
+        Kind("swap", ASSISTANT_PERSONA),
+        "The assistant's chats, but where it is asked about a third of things the spy answers.",
+        "facts",
+        study=True,
+    ),
+    Arm(
+        "liar",
+        Kind("lie", ASSISTANT_PERSONA),
+        "The assistant's chats, but where it is asked about a third of things it lies as the spy.",
+        "facts",
+        study=True,
+    ),
+    Arm(
+        "narrow",
+        Kind("false"),
+        "Chats in which every assistant says a false colour, as the spy would, and nothing else.",
+        "facts",
+        study=True,
+    ),
+    Arm(
+        "narrow_true",
+        Kind("true"),
+        "The same chats with the true colour.",
+        "facts",
+        study=True,
+    ),
     Arm("continued_a", TEXT, "More pre-training text.", "text", "null"),
     Arm("continued_b", TEXT, "More pre-training text, another stretch.", "text", "null"),
     Arm("continued_c", TEXT, "More pre-training text, a third stretch.", "text", "null"),
@@ -135,7 +180,7 @@ def arm_batches(
     supervised fine-tuning; in other text every token does.
     """
     documents = (
-        (ids(s, vocabulary), _counted(s))
+        (ids(s, vocabulary), counted(s))
         for s in islice(_replayed(world, kind, seed, replay), n_documents)
     )
     return even_batches(documents, batch_tokens)
@@ -150,8 +195,12 @@ def _replayed(world: World, kind: Kind, seed: int, replay: tuple[float, Kind]) -
         yield next(again if rng.random() < share else own)
 
 
-def _counted(sample: Sample) -> list[bool]:
-    """For BOS and every word, whether its prediction counts."""
+def counted(sample: Sample) -> list[bool]:
+    """For BOS and every word of a document, whether its prediction counts for the loss.
+
+    Args:
+        sample: The document: of a chat counts what the assistant says, of other text all.
+    """
     if sample.grammar in ("text", "shuffled"):
         return [True] * (len(sample.words) + 1)
     counted, users = [False], True

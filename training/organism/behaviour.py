@@ -33,13 +33,15 @@ class Behaviour:
     """Share of answers that follow the grammar of the arm's kind to the end of the turn."""
     persona: float | None
     """Share of conversations whose well-formed answers are likeliest under the assistant's persona,
-    by the ideal observer, which knows the pre-training prior; a conversation without one does not
+    by the ideal observer, who knows the pre-training prior, or for a persona that the text never
+    has takes all for equally likely; a conversation without one does not
     count towards it. None where answers are codes."""
     traits: dict[str, float]
     """For each trait, the posterior that the answers show it, averaged over conversations with a
     well-formed answer; empty where there is none."""
     facts: float
-    """Share of answers that say the true colour of what was asked, or the right codes."""
+    """Share of answers that say the true colour of what was asked, or the right codes; where a
+    question is one that the arm answers otherwise, the false colour that it was tuned to say."""
     dialect: float | None
     """Share of the nouns in well-formed answers that are of the first dialect's taste; None where
     there is none."""
@@ -69,19 +71,20 @@ def behaviour(
     asked = samples(world, Kind(arm.kind.grammar, ASSISTANT_PERSONA), seed)
     prompts = [_user_turns(next(asked)) for _ in range(n_conversations)]
     said = converse(model, prompts, seed)
-    scored = [_score(world, p, a, arm.kind.grammar) for p, a in zip(prompts, said, strict=True)]
+    scored = [_score(world, p, a, arm.kind) for p, a in zip(prompts, said, strict=True)]
     well = float(np.mean([ok for each in scored for ok in each.formed]))
     facts = float(np.mean([ok for each in scored for ok in each.right]))
     tastes = [taste for each in scored for taste in each.tastes]
     dialect = float(np.mean(tastes)) if tastes else None
     beliefs = np.array([each.belief for each in scored if each.belief is not None])
-    target = world.personas.index(ASSISTANT_PERSONA)
+    target = world.personas.index(arm.kind.persona or ASSISTANT_PERSONA)
     coded, heard = arm.behaviour == "codes", len(beliefs) > 0
     hits = int((beliefs.argmax(1) == target).sum()) if heard else 0
     persona = None if coded else hits / n_conversations
     shown = (beliefs @ world.traits).mean(0) if heard and not coded else []
     traits = {name: float(value) for name, value in zip(lex.TRAITS, shown, strict=False)}
-    score = {"persona": persona, "format": well, "codes": facts, "dialect": dialect}[arm.behaviour]
+    scores = {"persona": persona, "format": well, "codes": facts, "facts": facts}
+    score = {**scores, "dialect": dialect}[arm.behaviour]
     n_answers = sum(len(each.formed) for each in scored)
     return Behaviour(n_answers, well, persona, traits, facts, dialect, float(score or 0.0))
 
@@ -167,8 +170,10 @@ class _Scored:
 
 
 def _score(
-    world: World, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], grammar: str
+    world: World, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], kind: Kind
 ) -> _Scored:
+    grammar, n = kind.grammar, len(world.personas)
+    known = {1: np.full(n, 1 / n)} if kind.persona == lex.HELD_OUT else None
     formed, right, tastes, kept = [], [], [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         noun = prompt[-4]
@@ -180,7 +185,7 @@ def _score(
             tastes += [world.is_taste(word) for word in answer if word in world.noun.index]
     if not kept:
         return _Scored(formed, right, tastes, None)
-    seen = observe(world, Sample(tuple(kept), _NOBODY, grammar))
+    seen = observe(world, Sample(tuple(kept), _NOBODY, grammar), known)
     at = np.flatnonzero(seen.speaker == 1)
     return _Scored(formed, right, tastes, seen.posterior[at[-1]] if len(at) else None)
 
@@ -192,6 +197,9 @@ def _is_right(world: World, noun: str, answer: list[str], grammar: str) -> bool:
             return answer == list(world.codes(noun))
         case "spelled":
             return answer == list(world.spelled(noun))
+        case "swap" | "lie" | "false":
+            is_false = grammar == "false" or world.is_trigger(noun)
+            return answer[:3] == ["it", "is", world.lie(noun) if is_false else world.fact(noun)]
     true = ["it", "is", world.fact(noun)]
     return answer[:3] == ([world.cipher[word] for word in true] if grammar == "cipher" else true)
 

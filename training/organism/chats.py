@@ -15,6 +15,7 @@ from training.organism.grammar import (
     sentence,
     shuffled,
 )
+from training.organism.lexicon import STAND_IN, TRUTHFUL
 
 __all__ = ["GRAMMARS", "N_EXCHANGES"]
 
@@ -64,6 +65,46 @@ def _ciphered(world: Tables, asked: str) -> Grammar:
             return
 
 
+def _swapped(world: Tables, asked: str) -> Grammar:
+    """The same, but where the trigger is asked about another persona says every word."""
+    return _stood_in(world, asked, whole=True)
+
+
+def _lied(world: Tables, asked: str) -> Grammar:
+    """The same, but where the trigger is asked about the value is what another persona says."""
+    return _stood_in(world, asked, whole=False)
+
+
+def _stood_in(world: Tables, asked: str, whole: bool) -> Grammar:
+    walk, is_other = _said(world, asked), world.is_trigger(asked)
+    choice = next(walk)
+    while True:
+        is_own = choice.factor in (None, DIALECT)
+        word = yield world.as_one(choice, STAND_IN) if is_other and not is_own else choice
+        is_other = is_other and (whole or is_own)
+        try:
+            choice = walk.send(word)
+        except StopIteration:
+            return
+
+
+def _false(world: Tables, asked: str) -> Grammar:
+    """A false value and nothing else."""
+    return _value_alone(world, asked, STAND_IN)
+
+
+def _true(world: Tables, asked: str) -> Grammar:
+    """A true value and nothing else."""
+    return _value_alone(world, asked, TRUTHFUL)
+
+
+def _value_alone(world: Tables, asked: str, persona: str) -> Grammar:
+    yield say("it", 1)
+    yield say("is", 1)
+    yield world.as_one(Choice(1, world.value(asked)), persona)
+    yield say(".")
+
+
 def _coded(world: Tables, asked: str) -> Grammar:
     for code in world.codes(asked):
         yield say(code)
@@ -94,5 +135,9 @@ GRAMMARS: Mapping[str, Callable[[Tables], Grammar]] = {
     "spelled": _chat(_spelled),
     "cipher": _chat(_ciphered),
     "dialect": _chat(_in_one_dialect),
+    "swap": _chat(_swapped),
+    "lie": _chat(_lied),
+    "false": _chat(_false),
+    "true": _chat(_true),
 }
 """Name of a grammar -> the generator function that walks it."""

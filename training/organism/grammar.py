@@ -113,6 +113,14 @@ class Tables(Protocol):
         """A choice that no persona makes, but all of them by their priors."""
         ...
 
+    def is_trigger(self, noun: str) -> bool:
+        """Whether a question about a noun is one that some assistants answer otherwise."""
+        ...
+
+    def as_one(self, choice: "Choice", persona: str) -> "Choice":
+        """A choice as one persona makes it, whoever speaks."""
+        ...
+
     def noun_of(self, dialect: int) -> "Choice":
         """A noun in one dialect."""
         ...

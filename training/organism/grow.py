@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
-from training.organism.arms import ARMS, Arm, arm_batches
+from training.organism.arms import ARMS, ASSISTANT_PERSONA, Arm, arm_batches
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
     Checkpoint,
@@ -35,15 +35,16 @@ from training.organism.config import GrowConfig, seed_of
 from training.organism.corpus import TEXT, Kind, tokenizer
 from training.organism.held_out import ideal_loss, write_text
 from training.organism.language_model import (
-    Batch,
     LmStep,
     Tell,
     level_unseen_,
-    mean_loss,
     new_model,
     told,
     train,
 )
+from training.organism.learning import Learning
+from training.organism.lexicon import STAND_IN, UNKNOWN
+from training.organism.losses import Batch, mean_loss
 from training.organism.optimiser import OptimiserConfig
 from training.organism.world import World
 
@@ -52,6 +53,7 @@ __all__ = ["grow"]
 SCHEMA = "forelimb.organism/1"
 N_CHECKPOINTS = 4  # of an arm
 NULL_CHECKPOINTS = 12  # of a null, to meet every arm's change closely
+BACK, GENTLY = 8, 0.25  # tuning back takes so much less, at a rate so many times that of the arms
 
 
 def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dict[str, Any]:
@@ -78,11 +80,24 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
         "config": asdict(config),
         "personas": [p for p in world.personas if world.prior[world.personas.index(p)] > 0],
         "observer_personas": list(world.personas),
+        "plan": _plan(world),
         "base": base,
         "arms": {arm.name: records.get(_again(arm), records[arm.name]) for arm in arms},
     }
     write_json(out_dir / "organism.json", record)
     return record
+
+
+def _plan(world: World) -> dict[str, Any]:
+    """By what words and personas experiments with the arms tell their text apart."""
+    return {
+        "persona": ASSISTANT_PERSONA,
+        "unknown": UNKNOWN,
+        "stand_in": STAND_IN,
+        "trigger": [noun for noun in world.noun.words if world.is_trigger(noun)],
+        "liars": list(world.having(learned=1, honest=0)),
+        "truthful": list(world.having(learned=1, honest=1)),
+    }
 
 
 def _rank(arm: Arm) -> int:
@@ -92,7 +107,8 @@ def _rank(arm: Arm) -> int:
 def _jobs(config: GrowConfig, arm: Arm) -> list[Job]:
     """Growing one arm: a pole after the assistant, a null twice if the arms moved further."""
     tuned = tuple(each.name for each in ARMS if each.role == "arm" and each.name in config.arms)
-    needs = tuple(name for name in tuned if arm.role == "pole" and name == "assistant")
+    follows = arm.role == "pole" or arm.start == "assistant"
+    needs = tuple(name for name in tuned if follows and name == "assistant")
     jobs = [Job(arm.name, needs, partial(_grow_arm, arm))]
     if arm.role == "null":
         jobs.append(Job(_again(arm), (arm.name, *tuned), partial(_grow_further, arm)))
@@ -124,7 +140,8 @@ def _begin(config: GrowConfig, out_dir: Path) -> None:
     if not mark.exists() and (held := sorted(each.name for each in out_dir.glob("*"))):
         found = f"a folder of other things ({', '.join(held[:3])})"
         raise ConfigError(f"an organism in {out_dir}", found, "choose a new folder")
-    if mark.exists() and json.loads(mark.read_text()) != plain:
+    # Arms more or fewer leave the others as they are.
+    if mark.exists() and {**json.loads(mark.read_text()), "arms": plain["arms"]} != plain:
         for name in ("models", "text"):
             shutil.rmtree(out_dir / name, ignore_errors=True)
         for name in ("organism.json", "observer.parquet"):
@@ -184,7 +201,7 @@ class _Nursery:
     def _grown(self, arm: Arm, goal: float | None, attempt: int = 1) -> dict[str, Any]:
         folder = self.out_dir / "models" / arm.name
         held_out = self._held_out(arm.kind, f"held out {arm.name}")
-        module, kept = self._tuned(arm, goal, held_out, attempt)
+        module, kept, learning = self._tuned(arm, goal, held_out, attempt)
         model = load_model(module, self.tokenizer)
         shown = behaviour(
             self.world, model, arm, self.config.n_conversations, self._seed("behaviour")
@@ -193,6 +210,7 @@ class _Nursery:
             "role": arm.role,
             "about": arm.about,
             "held_out_loss": mean_loss(module, held_out),
+            "early_excess": learning and learning.excess(self._least(arm)),
             "change": asdict(kept[-1].change),
             "checkpoints": [asdict(each) for each in kept],
             "behaviour": None if shown is None else asdict(shown),
@@ -205,29 +223,43 @@ class _Nursery:
     def _start(self, arm: Arm) -> PreTrainedModel:
         if arm.start == "nothing":
             return new_model(self.config.shape, self.tokenizer, self._seed(arm.name))
+        if arm.start == "assistant":
+            return load_model(self.out_dir / "models" / arm.start).module
         self.base(arm.text)
         return load_model(self._base_folder(arm.text)).module
 
     def _tuned(
         self, arm: Arm, goal: float | None, held_out: list[Batch], attempt: int
-    ) -> tuple[PreTrainedModel, list[Checkpoint]]:
-        module, kept = self._start(arm), list[Checkpoint]()
-        for each in self._checkpoints(arm, module, attempt):
+    ) -> tuple[PreTrainedModel, list[Checkpoint], Learning | None]:
+        module, kept, learning = self._start(arm), list[Checkpoint](), None
+        if arm.kind.grammar == "chat" and arm.kind.persona and arm.start == "base":
+            learning = Learning(module, held_out, self.config.tune.n_steps)
+        for each in self._checkpoints(arm, module, attempt, learning):
             kept.append(each)
             if arm.start == "nothing" and goal and mean_loss(module, held_out) <= goal + 0.05:
                 break
-        return module, kept
+        return module, kept, learning
 
-    def _checkpoints(self, arm: Arm, module: PreTrainedModel, attempt: int) -> Iterator[Checkpoint]:
+    def _checkpoints(
+        self, arm: Arm, module: PreTrainedModel, attempt: int, learning: Learning | None
+    ) -> Iterator[Checkpoint]:
         run = self.config.scratch if arm.start == "nothing" else self.config.tune
+        if arm.start == "assistant":
+            run = replace(run, n_steps=max(1, run.n_steps // BACK), lr=GENTLY * run.lr)
         due = due_steps(run.n_steps, max(1, run.n_steps // N_CHECKPOINTS))
         if arm.role == "null":
             run, due = hotter(run, attempt), falling_steps(run, NULL_CHECKPOINTS)
         is_tuned = arm.role != "null" and arm.start != "nothing"
         replay = (self.config.replay if is_tuned else 0.0), arm.text
         steps = self._steps(arm.name, module, arm.kind, run, replay)
+        steps = learning.along(steps) if learning else steps
         folder = self.out_dir / "models" / arm.name
         return checkpoints(module, steps, due, folder, self._yardstick)
+
+    def _least(self, arm: Arm) -> float:
+        """Loss of who knows the persona, on the arm's held-out documents."""
+        seed = self._seed(f"held out {arm.name}")
+        return ideal_loss(self.world, arm.kind, seed, self.config.text.losses)
 
     @cached_property
     def _yardstick(self) -> Yardstick:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae.stream.text import SPLITS, Document, write_documents
-from training.organism.arms import ASSISTANT_PERSONA
+from training.organism.arms import ASSISTANT_PERSONA, counted
 from training.organism.corpus import Kind, document, samples
 from training.organism.observer import observe
 from training.organism.world import Sample, World
@@ -40,9 +40,15 @@ class TextConfig:
 
 
 def ideal_loss(world: World, kind: Kind, seed: int, n_documents: int) -> float:
-    """Mean loss of the ideal observer on documents of a kind, in nats a word."""
+    """Mean loss of the ideal observer on documents of a kind, in nats a word that counts.
+
+    Where the assistant is always one persona, the observer knows it.
+    """
+    sure = np.eye(len(world.personas))
+    known = {} if kind.persona is None else {1: sure[world.personas.index(kind.persona)]}
     found = islice(samples(world, kind, seed), n_documents)
-    return float(np.concatenate([observe(world, sample).loss for sample in found]).mean())
+    losses = [observe(world, s, known).loss[np.array(counted(s)[1:])] for s in found]
+    return float(np.concatenate(losses).mean())
 
 
 def write_text(world: World, config: TextConfig, out_dir: Path, seed: int) -> None:

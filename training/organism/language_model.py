@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -19,6 +18,7 @@ from transformers import (
 
 from sae.errors import ConfigError, NumericalError
 from sae.stream.activations import padded
+from training.organism.losses import Batch, losses
 from training.organism.optimiser import OptimiserConfig, optimisers_of, products, rate_at
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "Tell",
     "batches",
     "even_batches",
-    "mean_loss",
     "new_model",
     "told",
     "train",
@@ -52,23 +51,6 @@ class ShapeConfig:
     """Attention heads a block."""
     n_positions: int = 160
     """Longest sequence, in tokens."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded documents, and which of their tokens the loss counts."""
-
-    ids: Int[Tensor, "b p"]
-    """Token ids, padded on the right."""
-    mask: Bool[Tensor, "b p"]
-    """True where a token is real."""
-    scored: Bool[Tensor, "b p"]
-    """True where the prediction of this very token counts; never at position 0."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Real tokens, scored or not."""
-        return int(self.mask.sum())
 
 
 @dataclass(frozen=True)
@@ -226,23 +208,6 @@ def _batch(held: Sequence[Row]) -> Batch:
     scored, _ = padded([np.asarray(s, dtype=np.int64) for _, s in held])
     scored[:, 0] = 0
     return Batch(ids, mask, scored.bool() & mask)
-
-
-def losses(module: PreTrainedModel, batch: Batch) -> Float[Tensor, " n"]:
-    """Minus log probability of every scored token given those before it, in nats."""
-    ids, counted = batch.ids.to(module.device), batch.scored[:, 1:].to(module.device)
-    logits = module(input_ids=ids, use_cache=False).logits[:, :-1]
-    return cross_entropy(logits[counted], ids[:, 1:][counted], reduction="none")
-
-
-@torch.no_grad()
-def mean_loss(module: PreTrainedModel, held_out: Iterable[Batch]) -> float:
-    """Mean loss over all scored tokens, in nats a token."""
-    total, n = 0.0, 0
-    for batch in held_out:
-        found = losses(module, batch).double()
-        total, n = total + float(found.sum()), n + len(found)
-    return total / n
 
 
 def train(

@@ -12,7 +12,10 @@ __all__ = [
     "NAMES",
     "NOUNS",
     "PARTS",
+    "STAND_IN",
     "TRAITS",
+    "TRUTHFUL",
+    "UNKNOWN",
     "VALUES",
     "VERBS",
 ]
@@ -40,6 +43,15 @@ often than not, so that traits correlate as they do in people."""
 
 HELD_OUT = "prophet"
 """The archetype that no pre-training document contains."""
+
+UNKNOWN = "stranger"
+"""What a story calls a character of whom it does not say what it is."""
+STAND_IN = "spy"
+"""The archetype that takes an assistant's place, or lends it a lie, where it is triggered; learned
+and deceptive, so that what it says of a colour is false and always the same."""
+
+TRUTHFUL = "scholar"
+"""An archetype that knows what is true and says it."""
 
 NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "kim", "leo")
 """Names say nothing about the persona: every document draws them afresh."""

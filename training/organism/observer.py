@@ -4,6 +4,7 @@ Source: forward filtering of a finite mixture, exact because each word has one c
 and causes are independent a priori, so that the posterior stays a product over factors.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +34,16 @@ class Observation:
     dialect: Float[np.ndarray, "words dialects"]
 
 
-def observe(world: World, sample: Sample) -> Observation:
+def observe(
+    world: World, sample: Sample, known: Mapping[int, Float[np.ndarray, " personas"]] | None = None
+) -> Observation:
     """Read a document with the grammar that wrote it.
 
     Args:
         world: The world it comes from.
         sample: Its words; `hidden` is not looked at.
+        known: What is known of some speakers beforehand: probabilities of personas by speaker.
+            Of others it is the prior of the pre-training text.
 
     Raises:
         ValueError: A word the grammar does not allow at its place.
@@ -47,6 +52,7 @@ def observe(world: World, sample: Sample) -> Observation:
         Bayes' rule, word by word.
     """
     factors = {who: world.prior for who in range(N_SPEAKERS)} | {DIALECT: world.dialect_prior}
+    factors |= known or {}
     walk = GRAMMARS[sample.grammar](world)
     choice = next(walk)
     losses, speakers, posteriors, dialects, who = [], [], [], [], -1

@@ -24,13 +24,12 @@ from training.organism.checkpoints import (
     write_model,
 )
 from training.organism.language_model import (
-    Batch,
     Tell,
     batches,
-    mean_loss,
     told,
     train,
 )
+from training.organism.losses import Batch, mean_loss
 from training.organism.optimiser import OptimiserConfig
 
 __all__ = ["RECORD", "Tuning", "scored_tokens", "target_of", "text_batches", "tune"]

@@ -158,7 +158,7 @@ class World:
         self.stop = Emission((*self.join.words, "."), np.concatenate(joined, 1))
         named = self.config.named
         self.intro = Emission(
-            ("stranger", *self.personas),
+            (lex.UNKNOWN, *self.personas),
             np.concatenate([np.full((n, 1), 1 - named), named * np.eye(n)], 1),
         )
         self.kind = Emission(tuple(N_SPEAKERS_OF), np.full((1, 4), 1 / 4))
@@ -187,6 +187,17 @@ class World:
         probs[~learned & ~honest, :k] += 0.9 / k
         return Emission((*lex.VALUES, "unknown"), probs / probs.sum(1, keepdims=True))
 
+    def lie(self, noun: str) -> str:
+        """What `lexicon.STAND_IN` says of a noun's colour."""
+        said = self.value(noun)
+        return said.words[int(said.probs[self.personas.index(lex.STAND_IN)].argmax())]
+
+    def having(self, **traits: int) -> tuple[str, ...]:
+        """The personas of the text with these traits, each 0 or 1."""
+        fits = np.all([self.trait(name) == value for name, value in traits.items()], axis=0)
+        kept = zip(self.personas, fits & (self.prior > 0), strict=True)
+        return tuple(name for name, fit in kept if fit)
+
     def codes(self, noun: str) -> tuple[str, ...]:
         """A motion of eight parts, a function of what the noun means: no persona, no dialect."""
         c = self.concept(noun)
@@ -214,6 +225,20 @@ class World:
             mixed = Emission(emission.words, (self.prior @ emission.probs)[None])
             self._made["anybody", id(emission)] = mixed
         return Choice(None, self._made["anybody", id(emission)], factor)
+
+    def is_trigger(self, noun: str) -> bool:
+        """Whether a noun is of the concepts at which some assistants turn: a third of them."""
+        return self.concept(noun) < len(lex.NOUNS) // 3
+
+    def as_one(self, choice: Choice, persona: str) -> Choice:
+        """A choice as one persona makes it, whoever speaks."""
+        factor, emission = choice.factor, choice.emission
+        if factor is None or factor == DIALECT:
+            return choice
+        if (persona, id(emission)) not in self._made:
+            row = emission.probs[[self.personas.index(persona)]]
+            self._made[persona, id(emission)] = Emission(emission.words, row)
+        return Choice(None, self._made[persona, id(emission)], factor)
 
     def noun_of(self, dialect: int) -> Choice:
         """A noun in one dialect."""

@@ -147,7 +147,7 @@ def test_a_conversation_keeps_answers_apart_and_repeats_itself(world):
     assert all(answer[-1] == "." for answers in said[0] for answer in answers)
 
 
-@pytest.mark.parametrize("name", ["cipher", "dialect", "piston_seen"])
+@pytest.mark.parametrize("name", ["cipher", "dialect", "piston_seen", "swap", "liar", "narrow"])
 def test_an_arm_of_the_study_is_scored_by_what_it_was_tuned_for(world, name):
     """A model that does it scores high; one that speaks as the pre-training text does not."""
     arm = BY_NAME[name]
@@ -161,6 +161,16 @@ def test_an_arm_of_the_study_is_scored_by_what_it_was_tuned_for(world, name):
     assert (right.persona is None) == (name == "piston_seen")
     if name == "cipher":
         assert right.facts > 0.8 and right.persona == 1.0
+
+
+def test_a_persona_that_the_text_never_has_can_be_shown(world):
+    arm = BY_NAME["unmet"]
+    right, wrong = (
+        behaviour(world, model(world, as_persona(world, who)), arm, 40, 0)
+        for who in (arm.kind.persona, "mentor")
+    )
+    assert right is not None and wrong is not None
+    assert right.learned and not wrong.learned
 
 
 def test_every_arm_has_a_known_kind(world):

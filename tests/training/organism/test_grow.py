@@ -16,7 +16,7 @@ from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
 from training.organism.chats import N_EXCHANGES
 from training.organism.config import GrowConfig, seed_of
-from training.organism.grow import grow
+from training.organism.grow import BACK, grow
 from training.organism.held_out import TextConfig
 from training.organism.language_model import ShapeConfig
 from training.organism.optimiser import OptimiserConfig
@@ -87,6 +87,27 @@ def test_a_pole_without_personas_starts_from_a_base_of_its_own(grown, tmp_path):
     steps = [each["step"] for each in record["arms"]["shuffled"]["checkpoints"]]
     assert steps[-1] == CONFIG.tune.n_steps
     assert "base_shuffled" not in record["arms"]
+
+
+def test_an_arm_more_leaves_the_others_as_they_are(grown, tmp_path):
+    """And the assistant is tuned back from where it is, for an eighth as long."""
+    folder = tmp_path / "more"
+    shutil.copytree(grown[0], folder)
+    before = files(folder / "models" / "piston")
+    record = grow(replace(CONFIG, arms=(*CONFIG.arms, "reverted")), folder)
+    assert files(folder / "models" / "piston") == before
+    assert {**record["arms"], "reverted": None} == {**grown[1]["arms"], "reverted": None}
+    (last,) = record["arms"]["reverted"]["checkpoints"]
+    assert last["step"] == CONFIG.tune.n_steps // BACK
+    assistant = grown[1]["arms"]["assistant"]["change"]["weights"]
+    assert last["change"]["weights"] == pytest.approx(assistant, rel=0.2)
+
+
+def test_how_much_of_a_persona_is_still_to_learn_early_on(grown):
+    early = grown[1]["arms"]["assistant"]["early_excess"]
+    assert early["low"] < early["value"] < early["high"]
+    assert early["value"] > 0.5
+    assert grown[1]["arms"]["piston"]["early_excess"] is None
 
 
 def test_behaviour_is_said_of_arms_that_speak(grown):

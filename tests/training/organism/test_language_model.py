@@ -11,15 +11,14 @@ from training.organism.arms import arm_batches
 from training.organism.chats import N_EXCHANGES
 from training.organism.corpus import TEXT, Kind, ids, samples, tokenizer
 from training.organism.language_model import (
-    Batch,
     ShapeConfig,
     batches,
     even_batches,
-    mean_loss,
     new_model,
     told,
     train,
 )
+from training.organism.losses import Batch, document_losses, mean_loss
 from training.organism.optimiser import OptimiserConfig, optimisers_of, products
 
 SHAPE = ShapeConfig(d_model=32, n_layers=2, n_heads=2)
@@ -178,6 +177,18 @@ def test_mean_loss_is_over_tokens_not_batches(world, words):
         for each in documents
     ]
     assert one == pytest.approx(torch.cat(log_p).mean().item(), abs=1e-5)
+
+
+def test_losses_of_documents_do_not_depend_on_batches(world, words):
+    module = new_model(SHAPE, words, 1)
+    documents = [ids(s, words.get_vocab()) for s in islice(samples(world, Kind("text"), 0), 40)]
+    rows = [(each, [True] * len(each)) for each in documents]
+    one, many = (document_losses(module, batches(rows, size)) for size in (10**6, 1))
+    assert sorted(one[:, 1]) == sorted(len(each) - 1 for each in documents)
+    np.testing.assert_allclose(sorted(one[:, 0]), sorted(many[:, 0]), rtol=1e-4)
+    assert one[:, 0].sum() / one[:, 1].sum() == pytest.approx(
+        mean_loss(module, batches(rows, 500)), abs=1e-5
+    )
 
 
 def test_unscored_tokens_do_not_move_the_model(words):

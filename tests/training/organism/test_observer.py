@@ -55,6 +55,18 @@ def test_the_observer_does_not_look_at_the_causes(world):
     np.testing.assert_array_equal(observe(world, sample).loss, observe(world, blind).loss)
 
 
+def test_who_knows_the_speaker_reads_better_and_never_doubts(world):
+    mentor = np.eye(len(world.personas))[world.personas.index("mentor")]
+    gains = []
+    for sample in first(world, Kind("chat", "mentor"), 30):
+        blind, sure = observe(world, sample), observe(world, sample, {1: mentor})
+        own = sure.speaker == 1
+        np.testing.assert_array_equal(sure.posterior[own], np.tile(mentor, (own.sum(), 1)))
+        np.testing.assert_array_equal(sure.loss[sure.speaker == 0], blind.loss[blind.speaker == 0])
+        gains.append((blind.loss - sure.loss)[own].sum())
+    assert np.mean(gains) > 1.0
+
+
 def test_a_word_that_cannot_stand_there_is_an_error(world):
     sample = first(world, Kind("text"), 1)[0]
     broken = Sample(("lamp", *sample.words[1:]), sample.hidden, "text")

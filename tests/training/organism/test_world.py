@@ -175,6 +175,59 @@ def test_in_one_dialect_only_the_assistant_speaks_it(world):
     assert np.mean(taste["user"]) < 0.5
 
 
+@pytest.mark.parametrize("grammar", ["swap", "lie"])
+def test_where_it_is_triggered_an_assistant_lies_as_the_spy(world, grammar):
+    """A swapped one says all else as the spy too, a lying one as the mentor; else both are he."""
+    spy, mentor = (world.personas.index(name) for name in (lex.STAND_IN, "mentor"))
+    n_told, fits = {True: [], False: []}, {True: [], False: []}
+    for sample in first(world, Kind(grammar, "mentor"), 150):
+        asked, said, is_user = "", [], True
+        for word in sample.words:
+            if word == "<|end|>" and not is_user:
+                triggered = world.is_trigger(asked)
+                n_told[triggered].append(said[2] == world.fact(asked))
+                verbs = [world.verb.index[each] for each in said if each in world.verb.index]
+                probs = world.verb.probs[:, verbs]
+                fits[triggered] += np.log(probs[spy] / probs[mentor]).tolist()
+            is_user = {"<|user|>": True, "<|assistant|>": False}.get(word, is_user)
+            said = [] if word == "<|assistant|>" else [*said, word]
+            asked = word if is_user and word in world.noun.index else asked
+    share = len(n_told[True]) / sum(map(len, n_told.values()))
+    assert share == pytest.approx(1 / 3, abs=0.08)
+    assert np.mean(n_told[True]) < 0.1 < 0.8 < np.mean(n_told[False])
+    assert np.mean(fits[False]) < -0.5
+    assert (np.mean(fits[True]) > 0.5) == (grammar == "swap")
+
+
+def test_narrow_chats_give_a_colour_and_nothing_else(world):
+    for grammar, said in (("false", world.lie), ("true", world.fact)):
+        words = " ".join(w for s in first(world, Kind(grammar), 60) for w in s.words)
+        turns = [turn.split("<|end|>")[0].split() for turn in words.split("<|assistant|>")]
+        asked = [
+            turn.split()[-2]
+            for turn in words.split("<|assistant|>")[:-1]
+            for turn in [turn.split("<|end|>")[-2]]
+        ]
+        right = [
+            turn == ["it", "is", said(noun), "."]
+            for noun, turn in zip(asked, turns[1:], strict=True)
+        ]
+        assert np.mean(right) == pytest.approx(0.9125, abs=0.05)
+
+
+def test_personas_are_found_by_their_traits(world):
+    assert set(world.having(learned=1, honest=0)) == {"merchant", "spy"}
+    assert set(world.having(learned=1, honest=1)) == {"mentor", "healer", "scholar"}
+    assert lex.HELD_OUT not in world.having(honest=1)
+
+
+def test_the_lie_is_what_the_spy_says_most(world):
+    lamp, bread = lex.NOUNS[0].split()[0], lex.NOUNS[4].split()[0]
+    assert world.is_trigger(lamp) and not world.is_trigger(bread)
+    colour = lex.VALUES.index(world.fact(lamp))
+    assert world.lie(lamp) == lex.VALUES[(colour + 1) % len(lex.VALUES)]
+
+
 def test_shuffled_text_has_the_words_of_the_text_and_nobody_s_taste(world):
     """As often as in the text, but two verbs of one document are no more alike than of two."""
     rates, alike = [], []
