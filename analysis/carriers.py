@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from analysis.traces import Firing
 from sae.change import in_chats
 from sae.errors import InputError
 
-__all__ = ["MATCHED", "Carriers", "find_carriers"]
+__all__ = ["MATCHED", "Carriers", "dialects_of", "find_carriers"]
 
 SCORES = ("latent", "probe")
 MATCHED = SelectConfig(match=("token_id", "context", "role"))
@@ -46,6 +46,22 @@ class Carriers:
     """The same three in every kind of document, one row a context and persona: context, persona,
     n_tokens (labelled, all personas), at_home, latent (AUROC of the persona's first), probe, ideal.
     """
+    dialects: pd.DataFrame | None = None
+    """What `select_personas` returns for dialects in place of personas, found in the same way: a
+    factor of the text that is no persona; None where it is not known."""
+
+    def with_dialects(self, fates: pd.DataFrame) -> pd.DataFrame:
+        """Rows of `fates.parquet` with a column `dialect`: which one a latent carries, else null.
+
+        Args:
+            fates: The rows; one of origin `tuned` carries none.
+        """
+        if self.dialects is None:
+            return fates
+        confirmed = self.dialects.loc[self.dialects["confirmed"].astype(bool)]
+        best = confirmed.sort_values("auroc", ascending=False).drop_duplicates("latent")
+        label = fates["latent"].map(best.set_index("latent")["persona"])
+        return fates.assign(dialect=label.where(fates["origin"] == "base", None).astype(object))
 
     @classmethod
     def none(cls) -> "Carriers":
@@ -91,12 +107,16 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
         "latent": pd.DataFrame(columns, columns=first["persona"].tolist()),
         "probe": probe(bench.x[fit], labels[fit], bench.x[held]),
     }
+    dialects = None
     if observer is not None:
         scores["ideal"] = _posterior(observer, tokens)
+        own = own.assign(dialect=dialects_of(observer, own).astype(str))
+        z = sparse.csr_array(firing.z[np.flatnonzero(home)])
+        dialects = select_personas(z, own, replace(MATCHED, label="dialect"))
     at_home = home[held]
     found = {name: _scored(each, tokens, at_home) for name, each in scores.items()}
     contexts = _by_context(scores, tokens, at_home)
-    return Carriers(personas, found["probe"], found.get("ideal"), contexts)
+    return Carriers(personas, found["probe"], found.get("ideal"), contexts, dialects)
 
 
 def _first(personas: pd.DataFrame) -> pd.DataFrame:
@@ -146,6 +166,24 @@ def _home(tokens: pd.DataFrame) -> Bool[np.ndarray, " n"]:
         if lost or kept["doc"].nunique() < MIN_DOCUMENTS:
             return np.ones(len(tokens), bool)
     return home
+
+
+def dialects_of(observer: Path, tokens: pd.DataFrame) -> np.ndarray:
+    """The dialect of every token's document, as the organism's text has it.
+
+    Args:
+        observer: `observer.parquet` of an organism.
+        tokens: Token table of its text.
+
+    Raises:
+        InputError: The observer read other documents.
+    """
+    known = pd.read_parquet(observer, columns=["doc", "dialect"]).drop_duplicates("doc")
+    found = tokens["doc"].map(known.set_index("doc")["dialect"])
+    if missing := int(found.isna().sum()):
+        do = "use the organism's own text"
+        raise InputError(f"a dialect of every token in {observer}", f"none for {missing}", do)
+    return found.to_numpy(int)
 
 
 def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,11 @@ class Span:
 
 
 def spans(
-    bench: Bench, rows: Float[np.ndarray, "d_sae d_in"], personas: pd.DataFrame, seed: int = 0
+    bench: Bench,
+    rows: Float[np.ndarray, "d_sae d_in"],
+    personas: pd.DataFrame,
+    seed: int = 0,
+    dialects: np.ndarray | None = None,
 ) -> dict[str, Span]:
     """The span of persona latents and the span of persona contrasts.
 
@@ -49,10 +53,12 @@ def spans(
         rows: Decoder rows of the base dictionary.
         personas: The selected personas; each counts with its best confirmed latent.
         seed: Of the random subspaces.
+        dialects: Dialect of every counted token, where it is known.
 
     Returns:
         "latents": the fewest directions with 90 % of the energy of the unit decoder rows.
         "contrasts": the same for persona means within token identity, over the select split.
+        "dialects": the same for means of dialects, which are no personas.
 
     Raises:
         InputError: No persona latent was confirmed.
@@ -69,6 +75,10 @@ def spans(
         "latents": persona_span(rows[latents].astype(float)),
         "contrasts": contrast_span(bench.x[mine].astype(float), labels, tokens[mine]),
     }
+    if dialects is not None:
+        held = bench.in_split("select")
+        said = bench.x[held].astype(float), dialects[held], tokens[held]
+        bases["dialects"] = contrast_span(*said)
     return {
         name: Span(basis, random_subspaces(covariance, len(basis), N_SUBSPACES, seed))
         for name, basis in bases.items()

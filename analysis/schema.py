@@ -147,6 +147,8 @@ class Arm:
     """Share of the arm's shift inside the span of persona latents; null: random subspaces."""
     in_contrast_span_share: Measured | None = holds(Measured, 0, 1, default=None)
     """The same for the span of the personas' mean activations."""
+    in_dialect_span_share: Measured | None = holds(Measured, 0, 1, default=None)
+    """The same for that of dialects, a factor of the text that is no persona."""
     fidelity_fvu: Measured | None = holds(Measured, 0, default=None)
     """FVU of the base dictionary on the arm's activations; null: the null's checkpoint."""
     kl_shares: dict[str, Measured] = holds(Measured, many="map", default_factory=dict)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from analysis.bench import Bench, lay_bench, through
-from analysis.carriers import Carriers, find_carriers
+from analysis.carriers import Carriers, dialects_of, find_carriers
 from analysis.choosing import choose_by_change
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
@@ -146,16 +146,18 @@ def judged(
     seen = {each.name: each for each in evidence.laid["tuned"]}
     tell("fates")
     confirmed = bool(carriers.personas["confirmed"].any())
-    found = spans(bench, reference.firing.rows, carriers.personas, config.seed) if confirmed else {}
+    told = None if config.observer is None else dialects_of(config.observer, bench.tokens)
+    rows, found = reference.firing.rows, dict[str, Span]()
+    if confirmed:
+        found = spans(bench, rows, carriers.personas, config.seed, told)
     span = found.get("latents")
     verdicts = {
         name: judge(one, chooser(nulls.nulls, one), nulls, held_back, carriers.personas, span)
         for name, one in seen.items()
     }
-    verdicts = {
-        name: replace(each, fates=with_scaling(bench, reference.continued, seen[name], each.fates))
-        for name, each in verdicts.items()
-    }
+    for name, each in verdicts.items():
+        fates = with_scaling(bench, reference.continued, seen[name], each.fates)
+        verdicts[name] = replace(each, fates=carriers.with_dialects(fates))
     used = [each.null for each in verdicts.values() if each.null is not None]
     judged_controls = []
     for control, other in controls:

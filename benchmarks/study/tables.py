@@ -86,6 +86,7 @@ def tables(traces: Sequence[Traced]) -> dict[str, Table]:
     return {
         "arms": _arms(traces),
         "differences": _differences(traces),
+        "dialects": _dialects(traces),
         "square": _square(traces),
         "errors": _errors(traces),
         "claims": _claims(traces),
@@ -138,6 +139,28 @@ def _share(read: Read, arm: str, persona: bool, fates: Sequence[str]) -> float |
     return float(found.isin(fates).mean()) if len(found) else None
 
 
+def _carrying(read: Read, arm: str, label: str) -> pd.DataFrame:
+    """Inherited latents of an arm that carry a persona, or a dialect and no persona."""
+    mine = read.fates.loc[(read.fates["tuned"] == arm) & (read.fates["origin"] == "base")]
+    mine = mine.loc[mine["q_value"].notna()]
+    if label not in mine:
+        return mine.head(0)
+    alone = mine["persona"].isna() if label == "dialect" else True
+    return mine.loc[mine[label].notna() & alone]
+
+
+def _dialect_share(read: Read, arm: str, fates: Sequence[str]) -> float | None:
+    found = _carrying(read, arm, "dialect")["fate"]
+    return float(found.isin(fates).mean()) if len(found) else None
+
+
+def _median(read: Read, arm: str, label: str) -> float | None:
+    """Median share of activation in other kinds of text than in the base."""
+    found = _carrying(read, arm, label)
+    known = found["profile"].dropna() if "profile" in found else found.head(0)
+    return float(known.median()) if len(known) else None
+
+
 STILL = ("preserved", "undetermined", "unstable")
 
 
@@ -158,6 +181,9 @@ def _arms(traces: Sequence[Traced]) -> Table:
                 _each(traces, lambda r, a=arm: r.summary.arms[a].size.activations),
                 _each(traces, lambda r, a=arm: _share(r, a, True, ["preserved"])),
                 _each(traces, lambda r, a=arm: _share(r, a, False, ["preserved"])),
+                _each(traces, lambda r, a=arm: _dialect_share(r, a, ["preserved"])),
+                _each(traces, lambda r, a=arm: _median(r, a, "persona")),
+                _each(traces, lambda r, a=arm: _median(r, a, "dialect")),
                 _each(traces, lambda r, a=arm: _changed(r, a, True)),
                 _each(traces, lambda r, a=arm: _changed(r, a, False)),
                 _each(traces, lambda r, a=arm: _value(r.summary.arms[a].novel_share)),
@@ -167,6 +193,7 @@ def _arms(traces: Sequence[Traced]) -> Table:
             )
         )
     head = ("arm", "learned", "change", "persona latents preserved", "others preserved")
+    head += ("dialect latents preserved", "persona latents' profile", "dialect latents' profile")
     head += ("persona latents changed", "others changed", "novel", "share within the span")
     head += ("KL by re-weighting", "reuse index")
     return Table("Arms", head, tuple(rows))
@@ -187,6 +214,29 @@ def _differences(traces: Sequence[Traced]) -> Table:
 
 
 _PAIR = ("arms", "text", "difference")
+
+
+def _dialects(traces: Sequence[Traced]) -> Table:
+    """Share within the span of personas and of dialects, beside what random spans hold."""
+    rows = []
+    for arm in traces[0].read.summary.arms:
+        row = [arm]
+        for key in ("in_contrast_span_share", "in_dialect_span_share"):
+
+            def beyond(read: Read, arm: str = arm, key: str = key) -> float | None:
+                found: Measured | None = getattr(read.summary.arms[arm], key)
+                if found is None or found.value is None or found.null_high is None:
+                    return None
+                return found.value - found.null_high
+
+            def share(read: Read, arm: str = arm, key: str = key) -> float | None:
+                return _value(getattr(read.summary.arms[arm], key))
+
+            row += [_each(traces, share), _each(traces, beyond)]
+        rows.append(tuple(row))
+    head = ("arm", "within personas", "beyond random spans", "within dialects")
+    title = "Shift within the span of mean activations of personas, and of dialects"
+    return Table(title, (*head, "beyond random spans"), tuple(rows))
 
 
 def _square(traces: Sequence[Traced]) -> Table:

@@ -8,9 +8,11 @@ import pytest
 from scipy import sparse
 
 from analysis.bench import Bench, lay_bench
-from analysis.carriers import find_carriers
+from analysis.carriers import Carriers, dialects_of, find_carriers
+from analysis.contrasts import spans
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.traces import Firing
+from sae.errors import InputError
 from sae.stream.activations import HookPoint
 from sae.stream.tokens import tokenize
 
@@ -113,3 +115,45 @@ def test_every_kind_of_document_is_scored_with_what_was_chosen_at_home(like):
 def test_with_chats_among_what_is_chosen_on_every_kind_is_home(like):
     laid = laid_on(like, n_prose=0)
     assert find_carriers(laid, firing(laid)).contexts["at_home"].tolist() == [True, True]
+
+
+def test_a_dialect_is_that_of_the_document(tmp_path, like):
+    laid, path = laid_on(like), tmp_path / "observer.parquet"
+    docs = laid.tokens["doc"].unique()
+    known = pd.DataFrame({"doc": np.repeat(docs, 2), "dialect": np.repeat(np.arange(len(docs)), 2)})
+    known.to_parquet(path)
+    found = dialects_of(path, laid.tokens)
+    assert found.tolist() == pd.factorize(laid.tokens["doc"])[0].tolist()
+    known.iloc[2:].to_parquet(path)
+    with pytest.raises(InputError, match="none for 40"):
+        dialects_of(path, laid.tokens)
+
+
+def test_confirmed_latents_of_a_dialect_are_named_and_others_are_not():
+    table = pd.DataFrame(
+        {
+            "persona": ["0", "1", "1"],
+            "latent": [4, 4, 5],
+            "auroc": [0.9, 0.8, 0.9],
+            "confirmed": [True, True, False],
+        }
+    )
+    rows = pd.DataFrame({"latent": [4, 5, 4], "origin": ["base", "base", "tuned"]})
+    none = Carriers.none()
+    assert "dialect" not in none.with_dialects(rows)
+    named = replace(none, dialects=table).with_dialects(rows)["dialect"]
+    assert named.iloc[0] == "0" and named.iloc[1:].isna().all()
+
+
+def test_the_span_of_dialects_is_where_their_means_lie(like):
+    """Personas lie along the first axis, dialects along the second."""
+    laid = laid_on(like)
+    dialects = pd.factorize(laid.tokens["doc"])[0] // 2 % 2
+    x = laid.x.copy()
+    x[:, 1] += 3 * dialects
+    laid = replace(laid, x=x)
+    personas = find_carriers(laid, firing(laid)).personas
+    found = spans(laid, np.eye(4, 3, dtype=np.float32), personas, 0, dialects)
+    assert set(found) == {"latents", "contrasts", "dialects"}
+    assert abs(found["contrasts"].basis[0, 0]) > 0.9 < abs(found["dialects"].basis[0, 1])
+    assert found["dialects"].basis.shape == (1, 3) and found["dialects"].null.shape[1:] == (1, 3)

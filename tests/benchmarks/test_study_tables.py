@@ -16,6 +16,8 @@ def _read(shift, arms=tuple(SHARES), preserved=(True, True, False)):
     made = {
         name: Arm(
             in_span_share=Measured(SHARES[name] + shift, 0.0, 1.0, 0.0, 0.1),
+            in_contrast_span_share=Measured(0.5, 0.4, 0.6, None, 0.2),
+            in_dialect_span_share=Measured(0.05, 0.0, 0.1, None, 0.15),
             novel_share=Measured(0.0, 0.0, 0.01),
             kl_shares={"re_weighting": Measured(0.5 + shift)},
             size=Size(activations=0.3),
@@ -32,6 +34,8 @@ def _read(shift, arms=tuple(SHARES), preserved=(True, True, False)):
                 "fate": "preserved" if kept else "rotated",
                 "q_value": 0.5,
                 "persona": "pirate" if i < 3 else None,
+                "dialect": "2" if i in (0, 3, 4) else None,
+                "profile": 0.4 if i < 3 else 0.1,
                 "n_fires": 100,
                 "direction": 0.9,
                 "gating": 0.1,
@@ -75,6 +79,11 @@ def test_every_table_by_hand():
     assert arm["persona latents preserved"].startswith("0.667 [0.667")
     assert arm["persona latents changed"].startswith("0.333")
     assert arm["others preserved"].startswith("1.000")
+    assert arm["dialect latents preserved"].startswith("1.000")  # 3 and 4, for 0 is a persona's
+    assert arm["persona latents' profile"].startswith("0.400")
+    assert arm["dialect latents' profile"].startswith("0.100")
+    row = _cells(shown["dialects"], "assistant")
+    assert [cell.split(" ")[0] for cell in row[1:]] == ["0.500", "0.300", "0.050", "-0.100"]
     assert arm["KL by re-weighting"].startswith("0.510 [0.485, 0.535]")
     assert arm["reuse index"] == "n/a"
     assert shown["differences"].rows[0][:2] == ("assistant less piston", "chat")
