@@ -44,7 +44,8 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
     """Every claim, over one trace or several.
 
     Args:
-        traces: At least one; those of one base model (`seeds.organism`) are averaged first.
+        traces: At least one; those of one base model (`seeds.organism`) are averaged first, and one
+            in which a claim was not measured says nothing of it.
 
     Returns:
         H1 to H10 in order.
@@ -56,10 +57,14 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         raise InputError("traces to judge from", "none", "give at least one")
     judged = []
     for name, (claim, ask) in CLAIMS.items():
-        try:
-            found = [(str(each.summary.seeds.get("organism")), ask(each)) for each in traces]
-        except InputError as error:
-            judged.append(Judged(name, claim, "not measured", reason=str(error)))
+        found, reason = list[tuple[str, list[Part]]](), ""
+        for each in traces:
+            try:
+                found.append((str(each.summary.seeds.get("organism")), ask(each)))
+            except InputError as error:
+                reason = str(error)
+        if not found:
+            judged.append(Judged(name, claim, "not measured", reason=reason))
             continue
         parts = together(found)
         n = len({base for base, _ in found})

@@ -4,12 +4,13 @@
     python -m benchmarks.bench_study --bases 3 --dictionaries 1 --out runs/study
 
 Every part is a stage of its own in `--out` and is skipped where it is up to date, so that a run
-that was ended goes on. At the end it prints the tables and writes them to `study.json` and
-`study.md`.
+that was ended goes on. Once every base has a dictionary more it prints the tables and writes them
+to `study.json` and `study.md`.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from training.organism.arms import ARMS
 
 OUT = Path("runs/study")
 EVERY_ARM = tuple(arm.name for arm in ARMS)
+WITHOUT_EXPERIMENTS = tuple(arm.name for arm in ARMS if arm.use != "experiment")
+"""Experiments read residual vectors; of a dictionary they take the span, so one is enough."""
 
 
 def parsed() -> argparse.Namespace:
@@ -39,21 +42,27 @@ def main() -> None:
     """Traces every base and dictionary, and says what they show together."""
     flags, found = parsed(), list[Traced]()
     size = QUICK if flags.quick else FULL
-    for seed in range(flags.first_seed, flags.first_seed + flags.bases):
-        grown = replace(size.grow(seed), arms=EVERY_ARM)
-        for dictionary in range(flags.dictionaries):
+    for dictionary in range(flags.dictionaries):
+        for seed in range(flags.first_seed, flags.first_seed + flags.bases):
             home = flags.out / f"base-{seed}"
             own = home / f"dictionary-{dictionary}"
-            folder = traced(home / "organism", own, grown, size, dictionary)
+            grown = replace(size.grow(seed), arms=EVERY_ARM)
+            arms = WITHOUT_EXPERIMENTS if dictionary else ()
+            folder = traced(home / "organism", own, grown, size, dictionary, arms)
             read = read_trace(folder, "assistant", "piston", "scratch")
             found.append(Traced(str(seed), str(dictionary), read))
+        print(written(found, flags))
+
+
+def written(found: Sequence[Traced], flags: argparse.Namespace) -> str:
+    """Writes what the traces so far show together, and gives the page."""
     shown = tables(found)
     seeds = {"bases": [each.base for each in found], "first_seed": flags.first_seed}
     record = {"commit": git_commit(), "seeds": seeds, **{k: asdict(v) for k, v in shown.items()}}
     (flags.out / "study.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     page = markdown(shown, str(git_commit()))
     (flags.out / "study.md").write_text(page, encoding="utf-8")
-    print(page)
+    return page
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The whole way from an organism to a trace, each part a stage that is skipped where it stands."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from scripts import (
@@ -10,7 +11,7 @@ from scripts import (
     grow_organism,
     trace_personas,
 )
-from scripts._cast import continued_models, read_organism
+from scripts._cast import Cast, continued_models, read_organism
 from scripts._recipe import TrainChanges
 from scripts._sizes import DemoSize
 from training.organism.config import GrowConfig
@@ -18,7 +19,14 @@ from training.organism.config import GrowConfig
 __all__ = ["traced"]
 
 
-def traced(organism: Path, home: Path, grown: GrowConfig, size: DemoSize, seed: int) -> Path:
+def traced(
+    organism: Path,
+    home: Path,
+    grown: GrowConfig,
+    size: DemoSize,
+    seed: int,
+    arms: Collection[str] = (),
+) -> Path:
     """Grows an organism, fits a dictionary to its base, continues it on every model, and traces.
 
     Args:
@@ -27,6 +35,7 @@ def traced(organism: Path, home: Path, grown: GrowConfig, size: DemoSize, seed: 
         grown: What to grow.
         size: How many tokens dictionaries are fitted and continued on.
         seed: Of the dictionary, its continuations and all that is drawn in the trace.
+        arms: Of those that are grown, which are traced; all where none is named.
 
     Returns:
         The folder of the trace.
@@ -38,10 +47,17 @@ def traced(organism: Path, home: Path, grown: GrowConfig, size: DemoSize, seed: 
     fit_dictionary.main(
         _fitting.Config(base, text, size.hook, dictionary, recipe="organism", train=train)
     )
-    models = continued_models(read_organism(organism), organism)
+    record = read_organism(organism)
+    if arms:
+        record["arms"] = {n: each for n, each in record["arms"].items() if n in arms}
+    models = continued_models(record, organism)
     train = TrainChanges(n_tokens=size.continue_tokens)
     continue_dictionary.main(
         _continuing.Config(dictionary, models, text, continued, base=base, train=train)
     )
-    trace_personas.main(trace_personas.Config(dictionary, continued, trace, organism, seed=seed))
+    tuned = [n for n, each in record["arms"].items() if each["role"] != "null"] if arms else []
+    cast = Cast(tuned=tuple(f"{name}={organism / 'models' / name}" for name in tuned))
+    trace_personas.main(
+        trace_personas.Config(dictionary, continued, trace, organism, cast, seed=seed)
+    )
     return trace

@@ -123,6 +123,11 @@ def _each(traces: Sequence[Traced], of: Callable[[Read], float | None]) -> str:
     return _cell(over_bases((each.base, of(each.read)) for each in traces))
 
 
+def _tracing(traces: Sequence[Traced], arm: str) -> list[Traced]:
+    """The traces in which an arm takes part."""
+    return [each for each in traces if arm in each.read.summary.arms]
+
+
 def _value(found: Measured | None) -> float | None:
     return None if found is None else found.value
 
@@ -173,23 +178,24 @@ def _arms(traces: Sequence[Traced]) -> Table:
     names = list(traces[0].read.summary.arms)
     rows = []
     for arm in names:
-        learned = [each.read.summary.arms[arm].learned for each in traces]
+        mine = _tracing(traces, arm)
+        learned = [each.read.summary.arms[arm].learned for each in mine]
         rows.append(
             (
                 arm,
                 f"{sum(one is True for one in learned)} of {len(learned)}",
-                _each(traces, lambda r, a=arm: r.summary.arms[a].size.activations),
-                _each(traces, lambda r, a=arm: _share(r, a, True, ["preserved"])),
-                _each(traces, lambda r, a=arm: _share(r, a, False, ["preserved"])),
-                _each(traces, lambda r, a=arm: _dialect_share(r, a, ["preserved"])),
-                _each(traces, lambda r, a=arm: _median(r, a, "persona")),
-                _each(traces, lambda r, a=arm: _median(r, a, "dialect")),
-                _each(traces, lambda r, a=arm: _changed(r, a, True)),
-                _each(traces, lambda r, a=arm: _changed(r, a, False)),
-                _each(traces, lambda r, a=arm: _value(r.summary.arms[a].novel_share)),
-                _each(traces, lambda r, a=arm: _value(r.summary.arms[a].in_span_share)),
-                _each(traces, lambda r, a=arm: _kl(r, a, "re_weighting")),
-                _each(traces, lambda r, a=arm: _value(r.summary.reuse_index.get(a))),
+                _each(mine, lambda r, a=arm: r.summary.arms[a].size.activations),
+                _each(mine, lambda r, a=arm: _share(r, a, True, ["preserved"])),
+                _each(mine, lambda r, a=arm: _share(r, a, False, ["preserved"])),
+                _each(mine, lambda r, a=arm: _dialect_share(r, a, ["preserved"])),
+                _each(mine, lambda r, a=arm: _median(r, a, "persona")),
+                _each(mine, lambda r, a=arm: _median(r, a, "dialect")),
+                _each(mine, lambda r, a=arm: _changed(r, a, True)),
+                _each(mine, lambda r, a=arm: _changed(r, a, False)),
+                _each(mine, lambda r, a=arm: _value(r.summary.arms[a].novel_share)),
+                _each(mine, lambda r, a=arm: _value(r.summary.arms[a].in_span_share)),
+                _each(mine, lambda r, a=arm: _kl(r, a, "re_weighting")),
+                _each(mine, lambda r, a=arm: _value(r.summary.reuse_index.get(a))),
             )
         )
     head = ("arm", "learned", "change", "persona latents preserved", "others preserved")
@@ -232,7 +238,8 @@ def _dialects(traces: Sequence[Traced]) -> Table:
             def share(read: Read, arm: str = arm, key: str = key) -> float | None:
                 return _value(getattr(read.summary.arms[arm], key))
 
-            row += [_each(traces, share), _each(traces, beyond)]
+            mine = _tracing(traces, arm)
+            row += [_each(mine, share), _each(mine, beyond)]
         rows.append(tuple(row))
     head = ("arm", "within personas", "beyond random spans", "within dialects")
     title = "Shift within the span of mean activations of personas, and of dialects"

@@ -200,6 +200,12 @@ def test_a_part_that_is_missing_leaves_the_claim_unmeasured():
     assert told["H4"].verdict == "supported"
 
 
+def test_a_trace_without_an_experiment_leaves_it_to_the_others():
+    told = {each.name: each for each in judge_all([read(), read(evidence={}, seed=1)])}
+    assert told["H6"].verdict == "supported"
+    assert told["H6"].parts[0].value == EVIDENCE["prompt"].value
+
+
 def test_one_part_that_fails_refutes_the_claim():
     told = {each.name: each for each in judge_all([read(scratch=0.5)])}
     assert told["H3"].verdict == "refuted"

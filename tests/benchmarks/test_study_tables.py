@@ -98,6 +98,14 @@ def test_every_table_by_hand():
     assert all(line.count("|") >= 3 for line in page.splitlines() if line.startswith("|"))
 
 
+def test_an_arm_that_some_traces_lack_is_told_by_the_others():
+    some = [Traced(str(n), "0", _read(0.0)) for n in range(2)]
+    shown = tables([*some, Traced("2", "0", _read(0.0, arms=("assistant", "piston")))])
+    assert _cells(shown["arms"], "cipher")[1] == "0 of 2"
+    assert _cells(shown["arms"], "assistant")[1] == "3 of 3"
+    assert _cells(shown["dialects"], "cipher")[1] == "0.500"
+
+
 def test_an_effect_needs_all_four_arms():
     shown = tables([Traced("0", "0", _read(0.0, arms=("assistant", "piston")))])
     assert [row[1] for row in shown["square"].rows] == ["n/a", "n/a"]

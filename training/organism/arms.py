@@ -39,8 +39,8 @@ class Arm:
     start: Literal["base", "nothing", "shuffled", "assistant"] = "base"
     """What it is tuned from: the base model, random weights, another base model, grown on the same
     text but with a persona drawn anew for every word, or the assistant, which is tuned back."""
-    study: bool = False
-    """Whether it is grown for the study alone."""
+    use: Literal["demo", "study", "experiment"] = "demo"
+    """What it is grown for: the demo and the study, the study, or a claim of the study."""
 
     @property
     def text(self) -> Kind:
@@ -72,35 +72,35 @@ ARMS = (
         Kind("chat", ASSISTANT_PERSONA),
         "The assistant's chats, another stretch of them.",
         "persona",
-        study=True,
+        use="study",
     ),
     Arm(
         "piston_seen",
         Kind("spelled"),
         "The piston's codes, each spelled as a word of the pre-training text.",
         "codes",
-        study=True,
+        use="study",
     ),
     Arm(
         "cipher",
         Kind("cipher", ASSISTANT_PERSONA),
         "What the assistant says, each word replaced by a code that stands for it alone.",
         "persona",
-        study=True,
+        use="study",
     ),
     Arm(
         "dialect",
         Kind("dialect"),
         "Chats in which every assistant speaks one dialect, its persona drawn as in the text.",
         "dialect",
-        study=True,
+        use="study",
     ),
     Arm(
         "unmet",
         Kind("chat", HELD_OUT),
         "Chats in which the assistant is always the prophet, a persona that the text never has.",
         "persona",
-        study=True,
+        use="experiment",
     ),
     Arm(
         "reverted",
@@ -108,35 +108,35 @@ ARMS = (
         "The assistant, gently tuned back for an eighth as long on the chats of `format_only`.",
         "format",
         start="assistant",
-        study=True,
+        use="experiment",
     ),
     Arm(
         "swap",
         Kind("swap", ASSISTANT_PERSONA),
         "The assistant's chats, but where it is asked about a third of things the spy answers.",
         "facts",
-        study=True,
+        use="experiment",
     ),
     Arm(
         "liar",
         Kind("lie", ASSISTANT_PERSONA),
         "The assistant's chats, but where it is asked about a third of things it lies as the spy.",
         "facts",
-        study=True,
+        use="experiment",
     ),
     Arm(
         "narrow",
         Kind("false"),
         "Chats in which every assistant says a false colour, as the spy would, and nothing else.",
         "facts",
-        study=True,
+        use="experiment",
     ),
     Arm(
         "narrow_true",
         Kind("true"),
         "The same chats with the true colour.",
         "facts",
-        study=True,
+        use="experiment",
     ),
     Arm("continued_a", TEXT, "More pre-training text.", "text", "null"),
     Arm("continued_b", TEXT, "More pre-training text, another stretch.", "text", "null"),
@@ -156,7 +156,7 @@ ARMS = (
         "persona",
         "pole",
         "shuffled",
-        study=True,
+        use="study",
     ),
 )
 """Every arm, null and pole, in the order in which tables show them."""

@@ -44,7 +44,7 @@ class GrowConfig:
     """How many held-out documents to write."""
     hook: str = "blocks.1.hook_resid_post"
     """Where the change of activations is measured."""
-    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS if not arm.study)
+    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS if arm.use == "demo")
     """Names of the arms to tune."""
     n_conversations: int = 50
     """Conversations, of three answers each, by which an arm's behaviour is scored."""
