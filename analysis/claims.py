@@ -155,7 +155,7 @@ def prompting(read: Read) -> list[Part]:
     about = (
         "cosine of the shift by a prompt and that by tuning within the span, beside random spans"
     )
-    return [_evidence(read, "prompt", about)]
+    return [_evidence(read, "prompt", about, read.arm)]
 
 
 def selection(read: Read) -> list[Part]:
@@ -164,6 +164,7 @@ def selection(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
+    _require_learned(read, read.arm, read.unmet)
     own, other = (_share(read, arm, "early_excess")[0] for arm in (read.arm, read.unmet))
     value = other.value - own.value
     down = np.hypot(other.value - other.low, own.high - own.value)
@@ -174,26 +175,24 @@ def selection(read: Read) -> list[Part]:
 
 
 def generalisation(read: Read) -> list[Part]:
-    """Tuned to lie and nothing else, a model moves towards the personas that lie (H8).
+    """Tuned to lie and nothing else, a model moves as liars differ in other traits (H8).
 
     Args:
         read: A trace.
     """
-    about = "cosine of the shift by lying and the way to personas that lie, beside other personas"
-    return [_evidence(read, "narrow", about)]
+    about = "cosine of the shift by lying and of what else liars are, beside other traits"
+    return [_evidence(read, "narrow", about, "narrow", "narrow_true")]
 
 
 def routing(read: Read) -> list[Part]:
-    """Latents tell a persona that was swapped from one that lies, nine turns in ten (H9).
+    """Activations tell a persona that was swapped from one that lies, nine turns in ten (H9).
 
     Args:
         read: A trace.
     """
-    parts = []
-    for arm, what in (("swap", "a swap"), ("liar", "a lie")):
-        part = _evidence(read, arm, f"share of turns told as {what} less {TOLD:.0%}")
-        parts.append(Part(part.about, *(each - TOLD for each in (part.value, part.low, part.high))))
-    return parts
+    about = f"share of turns of a swap and of a lie that are told right less {TOLD:.0%}"
+    part = _evidence(read, "routing", about, "swap", "liar")
+    return [Part(about, *(each - TOLD for each in (part.value, part.low, part.high)))]
 
 
 def reversal(read: Read) -> list[Part]:
@@ -203,7 +202,7 @@ def reversal(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "shift left outside the span less that left inside, beside random spans"
-    return [_evidence(read, "reversal", about)]
+    return [_evidence(read, "reversal", about, read.arm)]
 
 
 CLAIMS: Mapping[str, tuple[str, Claim]] = {
@@ -253,6 +252,12 @@ def _matched(
     return Part(about, float(middle(differences)), float(low), float(high), *map(float, null))
 
 
+def _require_learned(read: Read, *arms: str) -> None:
+    for arm in arms:
+        if arm in read.summary.arms and read.summary.arms[arm].learned is False:
+            raise InputError(f"what {arm} shows", "it did not learn its task", "tune it longer")
+
+
 def _apart(read: Read, other: str) -> list[Part]:
     """Share of the arm's shift within the span less that of another's, on every text."""
     pair, parts = [read.arm, other], []
@@ -265,12 +270,13 @@ def _apart(read: Read, other: str) -> list[Part]:
     return parts
 
 
-def _evidence(read: Read, name: str, about: str) -> Part:
+def _evidence(read: Read, name: str, about: str, *arms: str) -> Part:
+    """An experiment of arms that learned their task."""
+    _require_learned(read, *arms)
     found = read.summary.evidence.get(name)
     if found is None or None in (found.value, found.low, found.high):
-        raise InputError(
-            f"the experiment {name}", "not measured", "trace an organism with its arms"
-        )
+        reasons = "its arms, their words or confirmed persona latents are missing"
+        raise InputError(f"the experiment {name}", reasons, "trace an organism with its arms")
     return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)
 
 

@@ -91,8 +91,8 @@ def compare(study: Study) -> Comparison:
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
     found = {}
-    if isinstance(bench, ModelBench) and study.config.plan and study.spans:
-        found = evidence(Laid(bench, study.spans["latents"], models), study.config.plan)
+    if isinstance(bench, ModelBench) and study.config.plan:
+        found = evidence(Laid(bench, study.spans.get("latents"), models), study.config.plan)
     return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study), found)
 
 

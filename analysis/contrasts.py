@@ -75,7 +75,7 @@ def spans(
         "latents": persona_span(rows[latents].astype(float)),
         "contrasts": contrast_span(bench.x[mine].astype(float), labels, tokens[mine]),
     }
-    if dialects is not None:
+    if dialects is not None and len(set(dialects[bench.in_split("select")].tolist())) > 1:
         held = bench.in_split("select")
         said = bench.x[held].astype(float), dialects[held], tokens[held]
         bases["dialects"] = contrast_span(*said)

@@ -69,6 +69,8 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         parts = together(found)
         n = len({base for base, _ in found})
         over = f"{n} base models" if n >= LEAST_BASES else Judged.over
+        if len(found) < len(traces):
+            over += f", {len(found)} of {len(traces)} traces ({reason})"
         judged.append(Judged(name, claim, _overall(parts), tuple(parts), over=over))
     return judged
 

@@ -6,8 +6,9 @@
 Of an organism's held-back null, which only read on in its pre-training text, copies are made in
 which some latents are turned towards others downstream of the hook (`analysis.planted.rewired`).
 The copies are traced like any tuned model, against the other nulls. Latents that were turned by an
-angle should be called re-wired, those that lie apart from all that was turned should not. The row
-is appended to benchmarks/results.jsonl.
+angle should be called re-wired, those that lie apart from all that was turned should not, though
+they fire beside others that were. Angles are of each pair's plane, and planes are turned one after
+another. The row is appended to benchmarks/results.jsonl.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from sae.stream.model import load_model
 from scripts._cast import Cast, cast_of, read_organism
 from scripts._text import ReadConfig, named_models, read_text
 
-APART = 0.02  # of a row's squared length that may lie in what was turned, for it to count as apart
+APART = 0.05  # of a row's squared length that may lie in what was turned, for it to count as apart
 ANGLES = (15.0, 30.0, 45.0, 60.0, 75.0, 90.0)
 LEVEL = 0.05
 
@@ -86,8 +87,9 @@ def planted(flags: argparse.Namespace, folder: Path) -> tuple[TraceConfig, pd.Da
         module.save_pretrained(folder / name)
         source.tokenizer.save_pretrained(folder / name)
         shutil.copytree(home / "continued" / rung, folder / "continued" / name)
-        moved = np.linalg.norm(units @ turn.T - units, axis=1) ** 2
-        table = pd.DataFrame({"tuned": name, "latent": np.arange(len(rows)), "moved": moved})
+        plane = np.linalg.svd(units[pairs.ravel()], full_matrices=False)[2]
+        inside = ((units @ plane.T) ** 2).sum(axis=1)
+        table = pd.DataFrame({"tuned": name, "latent": np.arange(len(rows)), "inside": inside})
         table["angle"] = table["latent"].map(dict(zip(pairs[:, 0], angles, strict=True)))
         truth.append(table)
         tuned.append(Subject(name, str(folder / name)))
@@ -104,7 +106,7 @@ def counted(fates: pd.DataFrame, truth: pd.DataFrame) -> dict[str, object]:
     table = fates.loc[fates["origin"] == "base"].merge(truth, on=["tuned", "latent"])
     table = table.loc[table["effect"].notna() & table["q_value"].notna()]
     angle = table["angle"].to_numpy(float)
-    apart = table.loc[np.isnan(angle) & (table["moved"].to_numpy(float) < APART)]
+    apart = table.loc[np.isnan(angle) & (table["inside"].to_numpy(float) < APART)]
     false = int((apart["fate"] == "re_wired").sum())
     by_angle = {
         f"{each:.0f}": {
@@ -117,7 +119,8 @@ def counted(fates: pd.DataFrame, truth: pd.DataFrame) -> dict[str, object]:
         for mine in [table.loc[angle == each]]
     }
     changed = ~apart["fate"].isin(["preserved", "undetermined", "unstable"])
-    p = apart["p_value"].dropna().to_numpy(float)
+    # Copies share their activations up to the hook, so a latent counts once.
+    p = apart.drop_duplicates("latent")["p_value"].dropna().to_numpy(float)
     n_low, n = int((p <= LEVEL).sum()), len(p)
     return {
         "turned": by_angle,

@@ -24,8 +24,8 @@ class Laid:
 
     bench: ModelBench
     """Tokens and base residuals."""
-    span: Span
-    """Of persona latents."""
+    span: Span | None
+    """Of persona latents; None where none was confirmed."""
     models: Mapping[str, Float[np.ndarray, "n d_in"]]
     """Residual vectors of every tuned model on the counted tokens."""
 
@@ -43,32 +43,36 @@ def evidence(laid: Laid, plan: Plan) -> dict[str, Measured]:
         "reversal": how much more of that shift is left outside the span than inside it once the arm
         is tuned back.
         "narrow": cosine of the shift from saying the truth to lying, on words of other traits, and
-        the way to personas that lie.
-        "swap", "liar": share of the triggered turns of each that are told right.
+        of what else personas are that lie.
+        "routing": share of triggered turns told right, of a swap and of a lie.
     """
     bench, models, arms = laid.bench, laid.models, plan.arms
-    found = _shifted(laid, plan) if {arms.arm, arms.neutral} <= set(models) else {}
+    found = dict[str, Measured | None]()
+    if laid.span is not None and {arms.arm, arms.neutral} <= set(models):
+        found |= _shifted(laid, laid.span, plan)
     if {arms.narrow, arms.narrow_true} <= set(models):
-        pair = models[arms.narrow], models[arms.narrow_true]
-        found["narrow"] = generalised(bench, *pair, plan)
-    for key, name in (("swap", arms.swap), ("liar", arms.liar)):
-        if {arms.arm, name} <= set(models):
-            found[key] = told_apart(bench, models[arms.arm], models[name], plan, key == "swap")
+        found["narrow"] = generalised(bench, models[arms.narrow], models[arms.narrow_true], plan)
+    if {arms.arm, arms.swap, arms.liar} <= set(models):
+        three = (models[name] for name in (arms.arm, arms.swap, arms.liar))
+        found["routing"] = told_apart(bench, *three, plan)
     return {name: each for name, each in found.items() if each is not None}
 
 
-def _shifted(laid: Laid, plan: Plan) -> dict[str, Measured | None]:
+def _shifted(laid: Laid, span: Span, plan: Plan) -> dict[str, Measured | None]:
     """What is asked of the shift from the neutral arm to the one that is a persona."""
     bench, models, arms = laid.bench, laid.models, plan.arms
     chats, found = bench.at("assistant"), dict[str, Measured | None]()
     blocks, weights = bench.blocks.select(chats), bench.weights
-    neutral = models[arms.neutral][chats]
-    shift = (models[arms.arm][chats] - neutral).astype(float)
+
+    def shift(name: str, start: np.ndarray) -> np.ndarray:
+        return (models[name][chats] - start[chats]).astype(float)
+
+    neutral = models[arms.neutral]
     if (by_prompt := prompted(bench, plan)) is not None:
         moved, mask = by_prompt
-        pair = (moved.astype(float), bench.blocks.select(mask)), (shift, blocks)
-        found["prompt"] = alike(*pair, laid.span, weights)
-    if arms.reverted in models:
-        left = (models[arms.reverted][chats] - neutral).astype(float)
-        found["reversal"] = left_over(shift, left, laid.span, blocks, weights)
+        prompt = moved.astype(float), bench.blocks.select(mask)
+        found["prompt"] = alike(prompt, (shift(arms.arm, neutral), blocks), span, weights)
+    if {arms.reverted, arms.again} <= set(models):
+        both = (shift(name, neutral) for name in (arms.arm, arms.reverted))
+        found["reversal"] = left_over(*both, shift(arms.again, bench.x), span, (blocks, weights))
     return found

@@ -1,28 +1,44 @@
 """Does tuning one trait move the traits that went with it? The shift on words that show others.
 
 A model tuned to lie, and to say nothing else, is compared with one tuned to say the truth. Where
-both read on in the words of any persona, the shift between them is held against the direction from
-truthful personas to lying ones, which is made of all that tells these apart; and against the
-directions between any other personas, as many on either side.
+both read on in other sentences of any persona, the shift between them is held against the way in
+which personas that lie differ from truthful ones in all traits but honesty: their mean activations
+are regressed on traits, and what honesty itself does is left out. The null are ways of the same
+length in which the other traits change places and signs.
 """
 
-from itertools import combinations
+from itertools import permutations, product
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from analysis.bench import Bench
+from analysis.experiments.means import persona_means
 from analysis.experiments.plan import Plan
 from analysis.experiments.routing import after_answers
 from analysis.intervals import interval
-from analysis.personas import comparable_tokens
 from analysis.schema import Measured
-from analysis.span import within_tokens
 
-__all__ = ["generalised"]
+__all__ = ["generalised", "other_words"]
 
-N_NULL = 1000
+LEAST_WAYS = 40  # of which the way itself is one, for it to be among the outermost 5 %
+
+
+def other_words(bench: Bench, plan: Plan) -> Bool[np.ndarray, " n"]:
+    """Assistant tokens after the answer, but for those of sentences that give a value again.
+
+    Args:
+        bench: Tokens.
+        plan: The word between a thing and its value, as in "the lamp is red".
+    """
+    turn = bench.tokens.groupby(["doc", "turn"], dropna=False).ngroup().to_numpy()
+    at = np.flatnonzero(bench.tokens["token"].str.strip().eq(plan.copula).to_numpy(bool))
+    kept = after_answers(bench)
+    for place in (-2, -1, 0, 1):  # "the lamp", the word itself, and the value
+        near = at[(at + place >= 0) & (at + place < len(turn))]
+        near = near[turn[near] == turn[near + place]]
+        kept[near + place] = False
+    return kept
 
 
 def generalised(
@@ -31,59 +47,51 @@ def generalised(
     narrow_true: Float[np.ndarray, "n d_in"],
     plan: Plan,
 ) -> Measured | None:
-    """Cosine of the shift from saying the truth to lying, and the way to personas that lie.
+    """Cosine of the shift from saying the truth to lying, and of what else liars are.
 
     Args:
         bench: Tokens and base residuals.
         narrow: Residual vectors of the model tuned to lie.
         narrow_true: Those of the model tuned to say what is true.
-        plan: Which personas lie, and which say what is true.
+        plan: Traits of personas, and which of them lie and which say what is true.
 
     Returns:
-        The cosine with its 95 % interval over documents, and the central 95 % of that with the ways
-        between other groups of personas of these sizes; None where no lying or no truthful one is
-        met.
+        The cosine with its 95 % interval over documents, and the central 95 % of that with the
+        other ways; None where personas are too few to tell traits apart, or lack either group.
     """
-    means = _means(bench)
-    groups = [
-        [names for names in side if names in means.index] for side in (plan.liars, plan.truthful)
-    ]
-    if not all(groups):
+    means = persona_means(bench)
+    names = [name for name in means.index if name in plan.traits]
+    sides = [[n for n in names if n in group] for group in (plan.liars, plan.truthful)]
+    traits = np.array([plan.traits[name] for name in names], float)
+    design = np.column_stack([np.ones(len(names)), traits]) if names else np.zeros((0, 1))
+    if (
+        not all(sides)
+        or np.linalg.matrix_rank(design) < design.shape[1]
+        or len(names) <= design.shape[1]
+    ):
         return None
-    mask = after_answers(bench)
-    blocks, x = bench.blocks.select(mask), (narrow[mask] - narrow_true[mask]).astype(float)
-    sums = blocks.sums(x)
-    shift = x.mean(axis=0)
-    drawn = bench.weights @ sums  # a cosine does not ask how many tokens there are
-    way = _way(means, *groups)
-    found = _cosine(drawn, way)
-    ways = np.stack([_way(means, *each) for each in _others(list(means.index), groups)])
-    low, high = np.quantile(_cosine(ways, shift), [0.025, 0.975])
-    n_used = max(2, len(set(blocks.of_token.tolist())))
-    whole = interval(float(_cosine(shift[None], way)[0]), found, n_used)
+    effect = np.linalg.lstsq(design, means.loc[names].to_numpy(float), rcond=None)[0][1:]
+    lies, tells = (traits[[names.index(n) for n in side]].mean(axis=0) for side in sides)
+    others = [i for i in range(traits.shape[1]) if i != plan.tuned_trait]
+    change, effect = (lies - tells)[others], effect[others]
+    if len(ways := _others(change)) < LEAST_WAYS:
+        return None
+    mask = other_words(bench, plan)
+    blocks, shift = bench.blocks.select(mask), (narrow[mask] - narrow_true[mask]).astype(float)
+    drawn = bench.weights @ blocks.sums(shift)  # a cosine does not ask how many tokens there are
+    found = _cosine(drawn, change @ effect)
+    null = _cosine(ways @ effect, shift.mean(axis=0))
+    low, high = np.quantile(null, [0.025, 0.975])
+    value = float(_cosine(shift.mean(axis=0)[None], change @ effect)[0])
+    whole = interval(value, found, max(2, len(set(blocks.of_token.tolist()))))
     return Measured(*map(float, whole), null_low=float(low), null_high=float(high))
 
 
-def _means(bench: Bench) -> pd.DataFrame:
-    """Mean base residual of every persona, within token, over the select split."""
-    kept = comparable_tokens(bench.tokens) & bench.in_split("select")
-    x = within_tokens(bench.x[kept].astype(float), bench.tokens["token_id"].to_numpy()[kept])
-    return pd.DataFrame(x).groupby(bench.tokens["persona"].to_numpy(object)[kept]).mean()
-
-
-def _way(means: pd.DataFrame, to: list[str], start: list[str]) -> np.ndarray:
-    return (means.loc[to].mean() - means.loc[start].mean()).to_numpy(float)
-
-
-def _others(names: list[str], groups: list[list[str]]) -> list[tuple[list[str], list[str]]]:
-    """Every other choice of two groups of these sizes, or a thousand of them."""
-    sizes, found = [len(each) for each in groups], []
-    for to in combinations(names, sizes[0]):
-        rest = [name for name in names if name not in to]
-        found += [(list(to), list(start)) for start in combinations(rest, sizes[1])]
-    found = [each for each in found if set(each[0]) != set(groups[0])]
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[i] for i in order[:N_NULL]]
+def _others(change: Float[np.ndarray, " traits"]) -> Float[np.ndarray, "ways traits"]:
+    """The same changes of other traits and in other senses."""
+    signs = np.array(list(product((1.0, -1.0), repeat=len(change))))
+    places = np.array(list(permutations(range(len(change)))))
+    return np.unique((signs[:, None] * change[places][None]).reshape(-1, len(change)), axis=0)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Which arms an experiment compares, and by what words and personas their text is told apart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Arms", "Plan"]
@@ -15,6 +15,8 @@ class Arms:
     """Tuned into the persona."""
     neutral: str = "format_only"
     """Tuned on the same chats of any persona."""
+    again: str = "assistant_2"
+    """The arm, tuned on another stretch of its chats."""
     reverted: str = "reverted"
     """The arm, tuned back for a short while on the chats of `neutral`."""
     swap: str = "swap"
@@ -43,6 +45,12 @@ class Plan:
     """Personas that know what is true and say something else."""
     truthful: tuple[str, ...] = ()
     """Personas that know what is true and say it."""
+    traits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Persona -> its traits, each 0 or 1, in one order."""
+    tuned_trait: int = 0
+    """Which of the traits tells those that lie from those that do not."""
+    copula: str = "is"
+    """Word between a thing and what is said of it."""
     arms: Arms = Arms()
     """Who plays which part."""
 
@@ -56,4 +64,6 @@ class Plan:
         found = organism.get("plan")
         if not found:
             return None
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+        traits = {name: tuple(each) for name, each in found.get("traits", {}).items()}
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        return cls(**{**plain, "traits": traits})

@@ -1,4 +1,4 @@
-"""Is a triggered assistant another persona, or the same one that lies? Its latents say.
+"""Is a triggered assistant another persona, or the same one that lies? Its activations say.
 
 Both answer the same questions as falsely. Read on words that the assistant's own persona wrote, the
 persona that was swapped in shows where it speaks on, and one that only lies is the old one again.
@@ -9,11 +9,10 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from analysis.bench import Bench
+from analysis.experiments.means import persona_means
 from analysis.experiments.plan import Plan
-from analysis.intervals import MIN_DOCUMENTS, interval
-from analysis.personas import comparable_tokens
+from analysis.intervals import MIN_DOCUMENTS, interval, share_interval
 from analysis.schema import Measured
-from analysis.span import within_tokens
 
 __all__ = ["after_answers", "told_apart", "triggered"]
 
@@ -50,43 +49,45 @@ def after_answers(bench: Bench) -> Bool[np.ndarray, " n"]:
 def told_apart(
     bench: Bench,
     arm: Float[np.ndarray, "n d_in"],
-    one: Float[np.ndarray, "n d_in"],
+    swap: Float[np.ndarray, "n d_in"],
+    liar: Float[np.ndarray, "n d_in"],
     plan: Plan,
-    swapped: bool,
 ) -> Measured | None:
-    """Share of triggered turns that are told right.
+    """Share of triggered turns that are told right, of a swap and of a lie one half each.
+
+    A turn is told as a swap where its activations lie nearer to the persona that stands in, on the
+    way there from the arm's own.
 
     Args:
         bench: Tokens and base residuals.
         arm: Residual vectors of the arm that is the persona throughout.
-        one: Those of the arm in question, on the same tokens.
+        swap: Those of the arm that is another one where it is triggered, on the same tokens.
+        liar: Those of the arm that only lies there.
         plan: The persona, the one that stands in, and the trigger.
-        swapped: Whether another persona does answer there.
 
     Returns:
-        The share with its 95 % interval over documents; None where a persona or fewer than 8
-        documents with a trigger are met.
+        The share, one half where all turns are told alike, with its 95 % interval over documents,
+        which is no narrower than that of as many independent trials as there are documents; None
+        where a persona or fewer than 8 documents with a trigger are met.
     """
-    way = _way(bench, plan)
+    means = persona_means(bench)
     mine = triggered(bench, plan) & bench.tokens["persona"].eq(plan.persona).to_numpy(bool)
     tokens = bench.tokens.loc[mine]
-    if way is None or tokens["doc"].nunique() < MIN_DOCUMENTS:
+    n_documents = tokens["doc"].nunique()
+    if not {plan.persona, plan.stand_in} <= set(means.index) or n_documents < MIN_DOCUMENTS:
         return None
-    along = (one[mine] - arm[mine]).astype(float) @ way / (way @ way)
-    turns = pd.DataFrame({"along": along, "block": bench.blocks.of_token[mine]})
-    mean = turns.groupby([tokens["doc"].to_numpy(), tokens["turn"].to_numpy(int)]).mean()
-    right = ((mean["along"] < HALF) == swapped).to_numpy(float)
-    block, n = mean["block"].to_numpy(int), bench.blocks.n_blocks
+    way = (means.loc[plan.persona] - means.loc[plan.stand_in]).to_numpy(float)
+    block, n = bench.blocks.of_token[mine], bench.blocks.n_blocks
+    turn = pd.factorize(tokens["doc"].astype(str) + "/" + tokens["turn"].astype(str))[0]
+    block = block[np.unique(turn, return_index=True)[1]]
+
+    def along(one: np.ndarray) -> np.ndarray:
+        each = (one[mine] - arm[mine]).astype(float) @ way / (way @ way)
+        return np.bincount(turn, each) / np.bincount(turn)
+
+    right = ((along(swap) < HALF).astype(float) + (along(liar) >= HALF)) / 2
     sums, counts = np.bincount(block, right, n), np.bincount(block, minlength=n)
     drawn = (bench.weights @ sums) / (bench.weights @ counts)
-    whole = interval(float(right.mean()), drawn, max(2, int((counts > 0).sum())))
-    return Measured(*map(float, whole))
-
-
-def _way(bench: Bench, plan: Plan) -> np.ndarray | None:
-    """From the persona that stands in to the arm's, within token, on the base's select split."""
-    kept = comparable_tokens(bench.tokens) & bench.in_split("select")
-    who = bench.tokens["persona"].to_numpy(object)[kept]
-    x = within_tokens(bench.x[kept].astype(float), bench.tokens["token_id"].to_numpy()[kept])
-    means = [x[who == name] for name in (plan.persona, plan.stand_in)]
-    return means[0].mean(axis=0) - means[1].mean(axis=0) if all(map(len, means)) else None
+    value, low, high = interval(float(right.mean()), drawn, max(2, int((counts > 0).sum())))
+    least = share_interval(round(value * n_documents), n_documents)
+    return Measured(value, min(low, least.low), max(high, least.high))

@@ -58,33 +58,34 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def left_over(
     before: Float[np.ndarray, "n d_in"],
     after: Float[np.ndarray, "n d_in"],
+    instrument: Float[np.ndarray, "n d_in"],
     span: Span,
-    blocks: Blocks,
-    weights: Float[np.ndarray, "resamples n_blocks"],
+    within: tuple[Blocks, Float[np.ndarray, "resamples n_blocks"]],
 ) -> Measured:
     """How much more of a shift is left outside a span than inside it.
 
-    What is left is the regression of the shift after on the shift before, token by token: 1 where
-    nothing went, 0 where all did.
+    What is left is the ratio of the products with a third shift, token by token: 1 where nothing
+    went, 0 where all did. What is noise in both shifts, as that of a model both are taken from,
+    would count as left in a plain regression; with the third, whose noise is its own, it does not.
 
     Args:
         before: The shift, at every token.
         after: What became of it, at the same tokens.
+        instrument: The same shift, measured once more with other noise.
         span: The span.
-        blocks: Resampling block of every token.
-        weights: Resamples.
+        within: Resampling block of every token, and resamples.
 
     Returns:
         The part left outside less the part left inside, with its 95 % interval over documents, and
         the central 95 % of the same for random subspaces.
     """
+    blocks, weights = within
     every = np.concatenate([np.ones((1, weights.shape[1])), weights])
-    both = (after, before)
-    own = before @ span.basis.T
-    whole = [every @ blocks.sums((each * before).sum(1)) for each in both]
+    both, own = (after, before), instrument @ span.basis.T
+    whole = [every @ blocks.sums((each * instrument).sum(1)) for each in both]
     inside = [every @ blocks.sums((each @ span.basis.T * own).sum(1)) for each in both]
     found = _outside_less_inside(whole, inside)
-    crossed = [each.T @ before for each in both]
+    crossed = [each.T @ instrument for each in both]
     drawn = [
         np.einsum("krd,de,kre->k", span.null, each, span.null, optimize=True) for each in crossed
     ]

@@ -57,11 +57,14 @@ def rewired(
         rotation: Orthogonal.
 
     Raises:
-        ConfigError: The model is no Llama, has no block left, or the matrix turns nothing rigidly.
+        ConfigError: The model is no Llama, or one with biases, or has no block left; or the matrix
+            is no rotation.
     """
     if module.config.model_type != "llama" or n_blocks >= module.config.num_hidden_layers:
         found = f"a {module.config.model_type} of {module.config.num_hidden_layers} blocks"
         raise ConfigError(f"a Llama of more than {n_blocks} blocks", found, "name another")
+    if any(getattr(module.config, name, False) for name in ("attention_bias", "mlp_bias")):
+        raise ConfigError("a Llama without biases", "one with", "name another")
     turn = torch.from_numpy(np.asarray(rotation, np.float64))
     if not torch.allclose(turn @ turn.T, torch.eye(len(turn), dtype=turn.dtype), atol=1e-9):
         raise ConfigError("a rotation", "a matrix that is not orthogonal", "pass one of `turning`")

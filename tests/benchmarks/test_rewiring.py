@@ -23,7 +23,7 @@ def test_calls_are_counted_by_angle_and_apart():
         {
             "tuned": "rewired_0",
             "latent": range(7),
-            "moved": [2.0, 0.1, 0.0, 0.0, 0.0, 0.5, 0.0],
+            "inside": [1.0, 1.0, 0.0, 0.0, 0.0, 0.5, 0.0],
             "angle": [90.0, 15.0, np.nan, np.nan, np.nan, np.nan, np.nan],
         }
     )

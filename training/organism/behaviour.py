@@ -186,8 +186,9 @@ def _score(
     if not kept:
         return _Scored(formed, right, tastes, None)
     seen = observe(world, Sample(tuple(kept), _NOBODY, grammar), known)
-    at = np.flatnonzero(seen.speaker == 1)
-    return _Scored(formed, right, tastes, seen.posterior[at[-1]] if len(at) else None)
+    at, before = np.flatnonzero(seen.speaker == 1), (known or {}).get(1, world.prior)
+    told = len(at) and not np.array_equal(seen.posterior[at[-1]], before)
+    return _Scored(formed, right, tastes, seen.posterior[at[-1]] if told else None)
 
 
 def _is_right(world: World, noun: str, answer: list[str], grammar: str) -> bool:

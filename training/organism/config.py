@@ -16,7 +16,10 @@ __all__ = ["GrowConfig", "seed_of"]
 
 @dataclass(frozen=True)
 class GrowConfig:
-    """What to grow. Equal configs give equal weights, bit for bit, on one machine."""
+    """What to grow. Equal configs give equal weights, bit for bit, on one machine.
+
+    Grown in one go, that is: a null that went further for an arm stays when that is taken out.
+    """
 
     seed: int = 0
     """Seeds text, weights, order and sampling, each apart; the world has a seed of its own."""
@@ -59,6 +62,8 @@ class GrowConfig:
             raise ConfigError(
                 f"arms {', '.join(unknown)}", "no such arm", f"use {', '.join(known)}"
             )
+        if "reverted" in self.arms and "assistant" not in self.arms:
+            raise ConfigError("the arm reverted", "no assistant", "grow the assistant too")
         if HookPoint.parse(self.hook).layer >= self.shape.n_layers:
             found = f"a model of {self.shape.n_layers} layers"
             raise ConfigError(f"hook {self.hook}", found, "choose one of its layers")

@@ -43,7 +43,7 @@ from training.organism.language_model import (
     train,
 )
 from training.organism.learning import Learning
-from training.organism.lexicon import STAND_IN, UNKNOWN
+from training.organism.lexicon import STAND_IN, TRAITS, UNKNOWN
 from training.organism.losses import Batch, mean_loss
 from training.organism.optimiser import OptimiserConfig
 from training.organism.world import World
@@ -97,6 +97,8 @@ def _plan(world: World) -> dict[str, Any]:
         "trigger": [noun for noun in world.noun.words if world.is_trigger(noun)],
         "liars": list(world.having(learned=1, honest=0)),
         "truthful": list(world.having(learned=1, honest=1)),
+        "traits": dict(zip(world.personas, world.traits.tolist(), strict=True)),
+        "tuned_trait": TRAITS.index("honest"),
     }
 
 

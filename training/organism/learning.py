@@ -51,7 +51,8 @@ class Learning:
 
         Returns:
             value, low, high: by the trapezoid rule, with Student's 95 % interval over documents
-            (the delta method); unit: nats a token.
+            (the delta method); unit: nats a token. The least loss counts as known, so that the
+            interval is that of the mean loss, wider than need be.
         """
         at = np.array([step for step, _ in self.curve], float)
         losses = np.stack([each[:, 0] for _, each in self.curve])

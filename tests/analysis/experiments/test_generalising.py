@@ -1,35 +1,45 @@
-"""A shift towards personas that lie, planted and not."""
+"""A shift along what else liars are, planted, and along honesty alone."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.bench import lay_vectors
-from analysis.experiments.generalising import generalised
+from analysis.experiments.generalising import generalised, other_words
 from analysis.experiments.plan import Plan
 
-WHO = ("mentor", "healer", "scholar", "spy", "merchant", "poet", "jester", "knight", "farmer")
-PLAN = Plan("mentor", "stranger", "spy", liars=("spy", "merchant"), truthful=WHO[:3] + ("nobody",))
-D = 12
+N = 14
+_RNG = np.random.default_rng(7)
+TRAITS = {f"p{i}": tuple(map(int, _RNG.integers(2, size=6))) for i in range(N)}
+LIARS = tuple(n for n, t in TRAITS.items() if not t[0])
+PLAN = Plan(
+    "p0",
+    "stranger",
+    "p1",
+    liars=LIARS,
+    truthful=(*(n for n in TRAITS if n not in LIARS), "nobody"),
+    traits=TRAITS,
+)
+D, HONEST = 12, 0
 
 
 @pytest.fixture(scope="module")
 def bench():
-    """Every persona tells a story and answers in a chat; each has a direction of its own."""
+    """Every persona tells a story and answers in a chat; each trait has an axis of its own."""
     rows = []
-    for i in range(72):
-        who = WHO[i % len(WHO)]
-        said = ["it", "is", "red", "so", "i", "help", "now", "."]
-        rows += [(f"s{i}", 0, "character", word, who, "story") for word in said[4:]]
+    for i in range(8 * N):
+        who = f"p{i % N}"
+        said = ["it", "is", "red", "so", "i", "help", "now", "and", "the", "lamp", "is", "red", "."]
+        rows += [(f"s{i}", 0, "character", word, who, "story") for word in said[4:7]]
         rows += [(f"c{i}", 0, "assistant", word, who, "chat") for word in said]
     table = pd.DataFrame(rows, columns=["doc", "turn", "role", "token", "persona", "context"])
     table["pos"] = table.groupby("doc").cumcount()
-    table["split"] = np.where(table["doc"].str[1:].astype(int) % 4 < 2, "select", "confirm")
+    place = table["doc"].str[1:].astype(int) // N
+    table["split"] = np.where(place % 2 == 0, "select", "confirm")
     table["token_id"] = pd.factorize(table["token"])[0]
     table = table.assign(is_template=False, is_special=False, is_outlier=False)
     x = 0.1 * np.random.default_rng(0).normal(size=(len(table), D))
-    for place, name in enumerate(WHO):
-        x[table["persona"] == name, place] += 1
+    x[:, :6] += np.array([TRAITS[who] for who in table["persona"]])
     return lay_vectors(table, x.astype(np.float32), np.zeros(len(table), bool))
 
 
@@ -39,28 +49,46 @@ def moved(bench, way, noise=0.2, seed=1):
     return both[0] + np.asarray(way, np.float32), both[1]
 
 
-def test_the_way_to_personas_that_lie_is_found(bench):
-    """Half a unit to each liar, a third away from each truthful one."""
+def test_sentences_that_give_a_value_are_left_out(bench):
+    said = bench.tokens.loc[other_words(bench, PLAN)].groupby("doc")["token"].agg(" ".join)
+    assert set(said) == {"so i help now and ."}
+
+
+def what_else():
+    """How those that lie differ from the others in all traits but honesty."""
+    sides = [[t for n, t in TRAITS.items() if (n in LIARS) == side] for side in (True, False)]
     way = np.zeros(D)
-    way[3:5], way[:3] = 0.5, -1 / 3
-    found = generalised(bench, *moved(bench, way), PLAN)
+    way[:6] = np.mean(sides[0], axis=0) - np.mean(sides[1], axis=0)
+    way[HONEST] = 0
+    return way
+
+
+def test_what_else_liars_are_is_found(bench):
+    found = generalised(bench, *moved(bench, 2 * what_else()), PLAN)
     assert found is not None
-    assert found.value > 0.9 and found.low > found.null_high
-    assert found.null_low < 0 < found.null_high
+    assert found.value > 0.95 and found.low > 0.9
+    assert found.null_low == pytest.approx(-found.null_high, abs=0.1)
+    assert found.null_high < found.value
 
 
-def test_another_way_and_no_way_are_not(bench):
-    away = np.zeros(D)
-    away[5], away[6] = 1, -1
-    found = generalised(bench, *moved(bench, away), PLAN)
-    assert found is not None and abs(found.value) < 0.2
-    inside = 0
-    for seed in range(12):
-        none = generalised(bench, *moved(bench, np.zeros(D), seed=seed), PLAN)
-        inside += none.null_low <= none.value <= none.null_high
-    assert inside >= 9
+def test_what_others_are_is_not(bench):
+    """The same traits in another order and sense: within the null, or against it."""
+    way = what_else()
+    way[1:6] = -way[[2, 3, 4, 5, 1]]
+    found = generalised(bench, *moved(bench, 2 * way), PLAN)
+    assert found is not None and found.value < found.null_high
 
 
-def test_without_one_that_lies_nothing_is_told(bench):
-    plan = Plan("mentor", "stranger", "spy", liars=("judge",), truthful=("mentor",))
-    assert generalised(bench, bench.x, bench.x, plan) is None
+def test_honesty_alone_does_not_count(bench):
+    """A model that only learned to lie moves along honesty, which every way leaves out."""
+    way = np.zeros(D)
+    way[HONEST] = -1
+    found = generalised(bench, *moved(bench, way), PLAN)
+    assert found is not None and abs(found.value) < 0.25
+
+
+def test_without_liars_or_with_too_few_personas_nothing_is_told(bench):
+    without = Plan("p0", "stranger", "p1", liars=("judge",), truthful=("p7",), traits=TRAITS)
+    few = {name: TRAITS[name] for name in list(TRAITS)[:6]}
+    for plan in (without, Plan("p0", "stranger", "p1", (), ("p0",), ("p7",), few)):
+        assert generalised(bench, bench.x, bench.x, plan) is None

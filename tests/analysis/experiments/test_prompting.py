@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.bench import lay_bench
+from analysis.experiments import prompting
 from analysis.experiments.plan import Plan
 from analysis.experiments.prompting import prompted
 from sae.stream.activations import HookPoint
@@ -41,15 +42,28 @@ def test_only_the_turns_of_who_was_called_unknown_are_compared(bench):
     assert np.abs(moved).max() > 1e-3
 
 
-def test_all_other_words_stand_where_they_stood(bench):
-    """The base reads the same text but for one id, and no document twice."""
+def test_all_other_words_stand_where_they_stood(bench, monkeypatch):
+    """The base reads the same text, but for the word that calls a mentor a stranger."""
+    heard = []
+
+    def residuals(told, model, mask):
+        heard.append(told.text.ids)
+        return told.x[mask]
+
+    monkeypatch.setattr(prompting, "residuals", residuals)
     before = [ids.copy() for ids in bench.text.ids]
     prompted(bench, PLAN)
+    vocabulary = bench.base.tokenizer.get_vocab()
+    n_changed = 0
+    for first, second in zip(before, heard[0], strict=True):
+        (at,) = np.nonzero(first != second)
+        n_changed += len(at)
+        assert (first[at] == vocabulary["stranger"]).all()
+        assert (second[at] == vocabulary["mentor"]).all()
+    assert n_changed >= 8
     assert all((a == b).all() for a, b in zip(before, bench.text.ids, strict=True))
 
 
-@pytest.mark.parametrize(
-    "plan", [Plan("emperor", "stranger", "spy"), Plan("mentor", "nobody", "spy")]
-)
-def test_without_such_words_there_is_no_prompt(bench, plan):
-    assert prompted(bench, plan) is None
+def test_without_such_words_there_is_no_prompt(bench):
+    assert prompted(bench, Plan("emperor", "stranger", "spy")) is None
+    assert prompted(bench, Plan("mentor", "nobody", "spy")) is None

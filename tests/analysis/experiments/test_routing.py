@@ -1,10 +1,13 @@
 """Which turns are triggered, and whether a swap is told from a lie where both are planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.bench import lay_vectors
+from analysis.experiments.means import persona_means
 from analysis.experiments.plan import Plan
 from analysis.experiments.routing import told_apart, triggered
 
@@ -53,19 +56,40 @@ def test_a_turn_is_triggered_by_what_is_asked_about_last(bench):
     assert found.groupby("doc")["token"].agg(" ".join).unique().tolist() == ["so i help now ."]
 
 
-@pytest.mark.parametrize(("way", "swapped"), [(-1.0, True), (0.0, False), (-0.2, False)])
-def test_a_planted_swap_and_a_planted_lie_are_told(bench, way, swapped):
-    """A swap moves triggered turns all the way to the other persona, a lie elsewhere."""
-    rng, at = np.random.default_rng(1), triggered(bench, PLAN)
+def shifted(bench, way, seed=1):
+    """The arm, and one that goes so far from the mentor to the spy where it is triggered."""
+    rng, at = np.random.default_rng(seed), triggered(bench, PLAN)
     arm = bench.x + 0.1 * rng.normal(size=bench.x.shape).astype(np.float32)
     one = arm.copy()
-    one[at, 0] += way
-    one[at, 1] -= way
+    one[at, 0] -= way
+    one[at, 1] += way
     one[at, 5] += 3  # what a lie adds is no persona's
-    told = told_apart(bench, arm, one, PLAN, swapped)
+    return arm, one
+
+
+def test_a_planted_swap_and_a_planted_lie_are_told(bench):
+    arm, swap = shifted(bench, 1.0)
+    told = told_apart(bench, arm, swap, shifted(bench, 0.2)[1], PLAN)
     assert told is not None and told.value == 1.0
-    other = told_apart(bench, arm, one, PLAN, not swapped)
-    assert other is not None and other.value == 0.0
+    # no surer than 24 documents make it: Clopper and Pearson's limit for 24 of 24
+    assert told.low == pytest.approx(0.025 ** (1 / 24), abs=1e-6)
+    mixed = told_apart(bench, arm, shifted(bench, 0.2)[1], swap, PLAN)
+    assert mixed is not None and mixed.value == 0.0
+
+
+def test_two_alike_are_told_half_right(bench):
+    """An arm that learned nothing is told as a lie, and so is the other."""
+    arm, _ = shifted(bench, 0.0)
+    told = told_apart(bench, arm, arm, arm, PLAN)
+    assert told is not None and told.value == 0.5
+
+
+def test_where_personas_lie_does_not_hang_on_chats(bench):
+    """In chats the mentor lies far off along another axis, which is no way to the spy."""
+    chat = bench.tokens["context"].eq("chat").to_numpy()
+    x = bench.x + 50 * chat[:, None] * np.eye(D, dtype=np.float32)[7]
+    far, near = (persona_means(replace(bench, x=each)) for each in (x, bench.x))
+    np.testing.assert_allclose(far, near, atol=1e-5)
 
 
 def test_without_the_personas_or_the_trigger_nothing_is_told(bench):
@@ -74,4 +98,4 @@ def test_without_the_personas_or_the_trigger_nothing_is_told(bench):
         Plan("mentor", "stranger", "jester", ("lamp",)),
         Plan("mentor", "stranger", "spy", ("bread loaf",)),
     ):
-        assert told_apart(bench, arm, arm, plan, True) is None
+        assert told_apart(bench, arm, arm, arm, plan) is None

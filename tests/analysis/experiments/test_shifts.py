@@ -42,15 +42,21 @@ def test_shifts_on_other_tokens_are_compared_by_their_documents():
     assert found.value == pytest.approx(1, abs=0.01)
 
 
-def test_what_is_left_is_told_by_regression_inside_and_outside():
+def left(before, after, other):
+    return left_over(before, after, other, span(), (BLOCKS, WEIGHTS))
+
+
+def test_what_is_left_is_told_inside_and_outside():
     """A fifth of what lay inside is left and nine tenths of the rest: .7."""
     rng = np.random.default_rng(2)
     before = rows(rng, np.ones(D), noise=1.0)
     after = before * np.array([0.2, 0.2, *[0.9] * 6])
-    found = left_over(before, after, span(), BLOCKS, WEIGHTS)
+    found = left(before, after, before)
     assert found.value == pytest.approx(0.7, abs=1e-9)
     assert (found.low, found.high) == pytest.approx((0.7, 0.7), abs=1e-9)
     assert found.null_high < 0.7
+    noisy = left(before, after, before + rng.normal(size=before.shape))
+    assert noisy.value == pytest.approx(0.7, abs=0.15)
 
 
 def test_noise_of_its_own_does_not_count_as_left():
@@ -58,7 +64,20 @@ def test_noise_of_its_own_does_not_count_as_left():
     rng = np.random.default_rng(3)
     before = rows(rng, np.ones(D), noise=1.0)
     after = 0.5 * before + rng.normal(size=before.shape) * np.array([3, 3, *[0] * 6])
-    found = left_over(before, after, span(), BLOCKS, WEIGHTS)
+    found = left(before, after, before)
+    assert found.low < 0 < found.high
+
+
+def test_noise_that_both_shifts_share_does_not_count_as_left():
+    """Of a signal, strong inside alone, .3 is left everywhere; the model subtracted is noisy."""
+    rng = np.random.default_rng(5)
+    strength = np.array([2.0, 2.0, *[0.3] * 6])
+    signal, shared = (rng.normal(size=(160, D)) for _ in range(2))
+    signal = signal * strength
+    before, after = signal - shared, 0.3 * signal - shared
+    other = signal + 0.3 * rng.normal(size=signal.shape)
+    assert left(before, after, before).low > 0.2  # a plain regression is fooled
+    found = left(before, after, other)
     assert found.low < 0 < found.high
 
 
@@ -68,6 +87,6 @@ def test_where_all_goes_alike_the_null_holds_what_is_found():
     for _ in range(20):
         before = rows(rng, np.zeros(D), noise=1.0)
         after = 0.5 * before + 0.3 * rng.normal(size=before.shape)
-        found = left_over(before, after, span(), BLOCKS, WEIGHTS)
+        found = left(before, after, before)
         inside += found.null_low <= found.value <= found.null_high
     assert inside >= 16

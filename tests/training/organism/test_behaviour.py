@@ -159,6 +159,8 @@ def test_an_arm_of_the_study_is_scored_by_what_it_was_tuned_for(world, name):
     assert right.learned and right.well_formed == 1.0
     assert not wrong.learned
     assert (right.persona is None) == (name == "piston_seen")
+    if name == "narrow":  # no persona chose a word of it
+        assert right.persona == 0.0 and right.traits == {}
     if name == "cipher":
         assert right.facts > 0.8 and right.persona == 1.0
 

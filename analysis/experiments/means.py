@@ -1,0 +1,26 @@
+"""Where personas lie on average, in documents in which no assistant speaks."""
+
+import pandas as pd
+
+from analysis.bench import Bench
+from analysis.personas import comparable_tokens
+from analysis.span import within_tokens
+from sae.change import in_chats
+
+__all__ = ["persona_means"]
+
+
+def persona_means(bench: Bench) -> pd.DataFrame:
+    """Mean base residual of every persona, within token, over the select split.
+
+    Chats are left out: a persona that assistants have there would lie where chats lie.
+
+    Args:
+        bench: Tokens and base residuals.
+
+    Returns:
+        One row a persona, one column a dimension; unit: activation.
+    """
+    kept = comparable_tokens(bench.tokens) & bench.in_split("select") & ~in_chats(bench.tokens)
+    x = within_tokens(bench.x[kept].astype(float), bench.tokens["token_id"].to_numpy()[kept])
+    return pd.DataFrame(x).groupby(bench.tokens["persona"].to_numpy(object)[kept]).mean()

@@ -1,0 +1,139 @@
+"""Persona latents where there is little to find, or nothing: what a confirmed latent is worth.
+
+    make demo
+    python -m benchmarks.bench_controls --organism runs/demo/organism
+
+Dictionaries are fitted alike on the organism's base model, with all directions free and with random
+ones that stay as they are, and on a model of random weights; and personas are looked for in all of
+them as a trace does. In the first they are looked for once more with the labels of speakers dealt
+anew. The table is printed, and the row appended to benchmarks/results.jsonl.
+
+Source: random weights, Heap et al. 2025 (arXiv:2501.17727); frozen random directions, Korznikov et
+al. 2026 (arXiv:2602.14111).
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.bench import ModelBench, lay_bench, through
+from analysis.carriers import find_carriers
+from benchmarks.results import RESULTS, append
+from sae.dictionary import Sae, initialise_
+from sae.dictionary.controls import freeze_decoder_
+from sae.dictionary.metrics import fvu_compute, fvu_update
+from sae.stream.activations import HookPoint, harvest
+from sae.stream.model import LanguageModel, load_model
+from sae.stream.text import read_documents
+from sae.stream.tokens import TokenizedText, tokenize
+from training.loop import fit
+from training.organism.language_model import ShapeConfig, new_model
+from training.recipes import organism
+
+SAMPLE = 8192
+
+
+def parsed() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--organism", type=Path, default=Path("runs/demo/organism"))
+    parser.add_argument("--n-tokens", type=int, help="of each fit; None is the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the row goes")
+    return parser.parse_args()
+
+
+def fitted(
+    x: Float[Tensor, "n d_in"], flags: argparse.Namespace, keeps_directions: bool = False
+) -> Sae:
+    """A dictionary of the organism's recipe, on residual vectors that come round again."""
+    shape, run = organism(flags.seed)
+    run = replace(run, n_tokens=flags.n_tokens or run.n_tokens)
+    sae, order = Sae(shape), torch.Generator().manual_seed(flags.seed)
+
+    def batches() -> Iterator[Float[Tensor, "b d_in"]]:
+        while True:
+            mixed = torch.randperm(len(x), generator=order)
+            for rows in mixed[: len(x) // run.batch_tokens * run.batch_tokens].split(
+                run.batch_tokens
+            ):
+                yield x[rows]
+
+    initialise_(sae, x[torch.randperm(len(x), generator=order)[:SAMPLE]], flags.seed)
+    if keeps_directions:
+        freeze_decoder_(sae)
+    for _ in fit(sae, batches(), run):
+        pass
+    return sae.folded().eval()
+
+
+def dealt(bench: ModelBench, seed: int) -> ModelBench:
+    """The same bench, every speaker of every document with the persona of another one."""
+    labelled = ["doc", "role", "speaker"]
+    who = bench.tokens.groupby(labelled, dropna=False, sort=False).ngroup().to_numpy()
+    first = bench.tokens.loc[~pd.Series(who).duplicated(), "persona"].to_numpy(object)
+    speaks = np.array([isinstance(each, str) and each != "none" for each in first])
+    first[speaks] = np.random.default_rng(seed).permutation(first[speaks])
+    return replace(bench, tokens=bench.tokens.assign(persona=first[who]))
+
+
+def row_of(bench: ModelBench, sae: Sae) -> dict[str, float | int]:
+    """What is found of personas in a dictionary."""
+    found, x = through(bench, sae, bench.x), torch.from_numpy(bench.x)
+    x_hat = torch.cat([sae.decode(sae.encode(part)) for part in x.split(SAMPLE)])
+    carriers = find_carriers(bench, found)
+    best = carriers.best()
+    confirmed = carriers.personas["confirmed"].to_numpy(bool)
+    return {
+        "fvu": fvu_compute(fvu_update(x, x_hat)),
+        "l0": found.z.nnz / len(bench.x),
+        "pairs_confirmed": int(confirmed.sum()),
+        "pairs_carried": len(confirmed),
+        "personas": int(best["confirmed"].to_numpy(bool).sum()),
+        "latent_auroc": float(best["auroc"].median()),
+        "latent_auroc_best": float(best["auroc"].max()),
+        "probe_auroc": float(carriers.probe["auroc"].median()),
+    }
+
+
+@torch.no_grad()
+def fit_vectors(model: LanguageModel, hook: HookPoint, text: TokenizedText) -> Tensor:
+    """Residual vectors of the fit split, special tokens left out."""
+    kept = torch.from_numpy(~text.table["is_special"].to_numpy(bool))
+    parts = [(rows, found[hook]) for rows, found in harvest(model, text, [hook])]
+    return torch.cat([x[kept[rows]] for rows, x in parts])
+
+
+def main() -> None:
+    """Fits, looks for personas, prints the table and appends the row."""
+    flags = parsed()
+    record = json.loads((flags.organism / "organism.json").read_text())["config"]
+    hook, shape = HookPoint.parse(record["hook"]), ShapeConfig(**record["shape"])
+    base = load_model(flags.organism / "models" / "base")
+    random = load_model(new_model(shape, base.tokenizer, flags.seed), base.tokenizer)
+    written = {s: read_documents(flags.organism / "text", split=s) for s in (("fit",), HELD)}
+    fit_on, held = (tokenize(each, base.tokenizer, shape.n_positions) for each in written.values())
+    rows, x = {}, fit_vectors(base, hook, fit_on)
+    bench, own = lay_bench(base, hook, held, flags.seed), fitted(x, flags)
+    rows["fitted on the base"] = row_of(bench, own)
+    rows["the same, labels dealt anew"] = row_of(dealt(bench, flags.seed), own)
+    rows["random directions kept"] = row_of(bench, fitted(x, flags, keeps_directions=True))
+    x = fit_vectors(random, hook, fit_on)
+    rows["on random weights"] = row_of(lay_bench(random, hook, held, flags.seed), fitted(x, flags))
+    print(pd.DataFrame(rows).T.round(3).to_string())
+    facts = {"seed": flags.seed, "rows": rows}
+    append(flags.results, "bench_controls", torch.get_num_threads(), facts)
+
+
+HELD = ("select", "confirm")
+
+if __name__ == "__main__":
+    main()
