@@ -60,8 +60,11 @@ class Carriers:
             return fates
         confirmed = self.dialects.loc[self.dialects["confirmed"].astype(bool)]
         best = confirmed.sort_values("auroc", ascending=False).drop_duplicates("latent")
-        label = fates["latent"].map(best.set_index("latent")["persona"])
-        return fates.assign(dialect=label.where(fates["origin"] == "base", None).astype(object))
+        label = dict(zip(best["latent"], best["persona"], strict=True))
+        rows = zip(fates["latent"], fates["origin"], strict=True)
+        return fates.assign(
+            dialect=[label.get(each) if origin == "base" else None for each, origin in rows]
+        )
 
     @classmethod
     def none(cls) -> "Carriers":
@@ -178,12 +181,13 @@ def dialects_of(observer: Path, tokens: pd.DataFrame) -> np.ndarray:
     Raises:
         InputError: The observer read other documents.
     """
-    known = pd.read_parquet(observer, columns=["doc", "dialect"]).drop_duplicates("doc")
-    found = tokens["doc"].map(known.set_index("doc")["dialect"])
-    if missing := int(found.isna().sum()):
+    known = pd.read_parquet(observer, columns=["doc", "dialect"])
+    of = dict(zip(known["doc"], known["dialect"].astype(int), strict=True))
+    found = [of.get(doc, -1) for doc in tokens["doc"]]
+    if missing := found.count(-1):
         do = "use the organism's own text"
         raise InputError(f"a dialect of every token in {observer}", f"none for {missing}", do)
-    return found.to_numpy(int)
+    return np.array(found)
 
 
 def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:

@@ -274,7 +274,7 @@ def _evidence(read: Read, name: str, about: str, *arms: str) -> Part:
     """An experiment of arms that learned their task."""
     _require_learned(read, *arms)
     found = read.summary.evidence.get(name)
-    if found is None or None in (found.value, found.low, found.high):
+    if found is None or found.value is None or found.low is None or found.high is None:
         reasons = "its arms, their words or confirmed persona latents are missing"
         raise InputError(f"the experiment {name}", reasons, "trace an organism with its arms")
     return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)

@@ -53,8 +53,8 @@ def evidence(laid: Laid, plan: Plan) -> dict[str, Measured]:
     if {arms.narrow, arms.narrow_true} <= set(models):
         found["narrow"] = generalised(bench, models[arms.narrow], models[arms.narrow_true], plan)
     if {arms.arm, arms.swap, arms.liar} <= set(models):
-        three = (models[name] for name in (arms.arm, arms.swap, arms.liar))
-        found["routing"] = told_apart(bench, *three, plan)
+        arm, swap, liar = (models[name] for name in (arms.arm, arms.swap, arms.liar))
+        found["routing"] = told_apart(bench, arm, swap, liar, plan)
     return {name: each for name, each in found.items() if each is not None}
 
 
@@ -73,6 +73,7 @@ def _shifted(laid: Laid, span: Span, plan: Plan) -> dict[str, Measured | None]:
         prompt = moved.astype(float), bench.blocks.select(mask)
         found["prompt"] = alike(prompt, (shift(arms.arm, neutral), blocks), span, weights)
     if {arms.reverted, arms.again} <= set(models):
-        both = (shift(name, neutral) for name in (arms.arm, arms.reverted))
-        found["reversal"] = left_over(*both, shift(arms.again, bench.x), span, (blocks, weights))
+        before, after = (shift(name, neutral) for name in (arms.arm, arms.reverted))
+        again, within = shift(arms.again, bench.x), (blocks, weights)
+        found["reversal"] = left_over(before, after, again, span, within)
     return found

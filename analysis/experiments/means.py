@@ -23,4 +23,5 @@ def persona_means(bench: Bench) -> pd.DataFrame:
     """
     kept = comparable_tokens(bench.tokens) & bench.in_split("select") & ~in_chats(bench.tokens)
     x = within_tokens(bench.x[kept].astype(float), bench.tokens["token_id"].to_numpy()[kept])
-    return pd.DataFrame(x).groupby(bench.tokens["persona"].to_numpy(object)[kept]).mean()
+    who = bench.tokens["persona"].to_numpy(object)[kept]
+    return pd.DataFrame({name: x[who == name].mean(axis=0) for name in sorted(set(who))}).T
