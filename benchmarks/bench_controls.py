@@ -6,7 +6,8 @@
 Dictionaries are fitted alike on the organism's base model, with all directions free and with random
 ones that stay as they are, and on a model of random weights; and personas are looked for in all of
 them as a trace does. In the first they are looked for once more with the labels of speakers dealt
-anew. The table is printed, and the row appended to benchmarks/results.jsonl.
+anew, and the base of another organism (`--other`) is read by it, mapped linearly to the first. The
+table is printed, and the row appended to benchmarks/results.jsonl.
 
 Source: random weights, Heap et al. 2025 (arXiv:2501.17727); frozen random directions, Korznikov et
 al. 2026 (arXiv:2602.14111).
@@ -22,9 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
-from analysis.bench import ModelBench, lay_bench, through
+from analysis.bench import ModelBench, lay_bench, residuals, through
 from analysis.carriers import find_carriers
 from benchmarks.results import RESULTS, append
 from sae.dictionary import Sae, initialise_
@@ -45,6 +47,7 @@ def parsed() -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--organism", type=Path, default=Path("runs/demo/organism"))
+    parser.add_argument("--other", type=Path, help="an organism of another seed")
     parser.add_argument("--n-tokens", type=int, help="of each fit; None is the recipe's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the row goes")
@@ -75,14 +78,14 @@ def fitted(
     return sae.folded().eval()
 
 
-def dealt(bench: ModelBench, seed: int) -> ModelBench:
-    """The same bench, every speaker of every document with the persona of another one."""
+def dealt(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same tokens, every speaker of every document with the persona of another one."""
     labelled = ["doc", "role", "speaker"]
-    who = bench.tokens.groupby(labelled, dropna=False, sort=False).ngroup().to_numpy()
-    first = bench.tokens.loc[~pd.Series(who).duplicated(), "persona"].to_numpy(object)
+    who = tokens.groupby(labelled, dropna=False, sort=False).ngroup().to_numpy()
+    first = tokens.loc[~pd.Series(who).duplicated().to_numpy(), "persona"].to_numpy(object)
     speaks = np.array([isinstance(each, str) and each != "none" for each in first])
     first[speaks] = np.random.default_rng(seed).permutation(first[speaks])
-    return replace(bench, tokens=bench.tokens.assign(persona=first[who]))
+    return tokens.assign(persona=first[who])
 
 
 def row_of(bench: ModelBench, sae: Sae) -> dict[str, float | int]:
@@ -112,6 +115,14 @@ def fit_vectors(model: LanguageModel, hook: HookPoint, text: TokenizedText) -> T
     return torch.cat([x[kept[rows]] for rows, x in parts])
 
 
+def onto(
+    x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_in"], held: Float[np.ndarray, "m d_in"]
+) -> Float[np.ndarray, "m d_in"]:
+    """Vectors of one model, mapped as best maps its vectors x to another's y of the same tokens."""
+    fit_map = LinearRegression().fit(x.numpy(), y.numpy())
+    return fit_map.predict(held).astype(np.float32)
+
+
 def main() -> None:
     """Fits, looks for personas, prints the table and appends the row."""
     flags = parsed()
@@ -124,8 +135,14 @@ def main() -> None:
     rows, x = {}, fit_vectors(base, hook, fit_on)
     bench, own = lay_bench(base, hook, held, flags.seed), fitted(x, flags)
     rows["fitted on the base"] = row_of(bench, own)
-    rows["the same, labels dealt anew"] = row_of(dealt(bench, flags.seed), own)
+    rows["the same, labels dealt anew"] = row_of(
+        replace(bench, tokens=dealt(bench.tokens, flags.seed)), own
+    )
     rows["random directions kept"] = row_of(bench, fitted(x, flags, keeps_directions=True))
+    if flags.other is not None:
+        other = load_model(flags.other / "models" / "base")
+        mapped = onto(fit_vectors(other, hook, fit_on), x, residuals(bench, other))
+        rows["another base, mapped linearly"] = row_of(replace(bench, x=mapped), own)
     x = fit_vectors(random, hook, fit_on)
     rows["on random weights"] = row_of(lay_bench(random, hook, held, flags.seed), fitted(x, flags))
     print(pd.DataFrame(rows).T.round(3).to_string())
