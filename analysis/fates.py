@@ -52,9 +52,9 @@ class Rule:
     small_profile: float = 0.05
     """Share of its activation in other strata that preservation allows, however little the null
     drifts: of few firings no interval is narrower, and a twentieth is no other use."""
-    min_effect: float = 0.0
+    min_effect: float = 0.3
     """Agreement of effects that preservation needs where they were measured, however far the null
-    drifts; 0 is that of effects with nothing in common."""
+    drifts; 0 is that of effects with nothing in common, and at .3 a tenth of one is the other's."""
 
 
 @dataclass(frozen=True, eq=False)

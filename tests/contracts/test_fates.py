@@ -149,6 +149,19 @@ def test_effects_count_only_where_the_null_has_them():
     assert "effect" in whole.power() and "effect" not in bare.power()
 
 
+def test_what_does_something_else_is_not_preserved_however_wide_the_null():
+    """The null reaches to effects with nothing in common, so that none can lie beyond it."""
+    rng = np.random.default_rng(0)
+    drift, table = _table(N_NULL, rng), _table(20, rng)
+    drift["effect"] = rng.uniform(-0.1, 1.0, N_NULL)
+    for column, value in {"direction": 0.999, "gain": 0.0, "gating": 0.05, "effect": 0.9}.items():
+        table[column] = value
+    table.loc[[0, 1], "effect"] = 0.1, 0.5
+    null = Null.of("drift", 1.0, _coordinates(drift))
+    fates = decide(_coordinates(table), null)["fate"].tolist()
+    assert fates == ["undetermined"] + ["preserved"] * 19
+
+
 def test_rows_have_the_promised_columns_and_nothing_invented():
     rows = fate_rows(pd.DataFrame({"latent": [3], "fate": ["novel_in_span"]}))
     assert tuple(rows.columns) == COLUMNS
