@@ -182,6 +182,7 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         learned=grown.get("learned"),
         null=null.name if null else None,
         kind=grown.get("role", "arm"),
+        is_contrast=grown.get("use", "demo") == "demo",
         about=grown.get("about"),
     )
 

@@ -171,6 +171,9 @@ class Arm:
     """Checkpoint of the null with which it is compared; null where no null moved as far."""
     kind: str = holds("text", default="arm")
     """What it is: "arm", "null" or "pole"."""
+    is_contrast: bool = holds("flag", default=True)
+    """Whether the verdict holds it against the first arm; not one that repeats that, or is there
+    for the study or an experiment."""
     about: str | None = holds("text", default=None)
     """What it was tuned on, in one sentence."""
 

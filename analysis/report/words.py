@@ -181,7 +181,9 @@ def evidence(summary: Summary) -> list[Evidence]:
     if name is None:
         return []
     arm = summary.arms[name]
+    arms = summary.arms
     rows = [row for row in summary.span if row.pair[0] == name]
+    rows = [row for row in rows if row.pair[1] not in arms or arms[row.pair[1]].is_contrast]
     found = [_in_span(name, arm), *(_difference(row, summary) for row in rows)]
     if not rows:
         text = f"No other arm was compared with {name} at matched KL."

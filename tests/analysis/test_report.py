@@ -228,6 +228,13 @@ def test_an_arm_that_did_not_learn_decides_nothing(data):
     assert better.state == "for"
 
 
+def test_an_arm_of_an_experiment_decides_nothing_and_is_not_listed(data):
+    before = [each.text for each in words.evidence(parse(data))]
+    less = [each.text for each in words.evidence(changed(data, piston={"is_contrast": False}))]
+    assert less == [each for each in before if "KL" not in each or "piston" not in each]
+    assert len(less) < len(before)
+
+
 def test_all_for_all_against_and_torn_are_told_apart(data):
     data["span"] = [data["span"][0]]
     data["arms"]["piston"]["learned"] = True

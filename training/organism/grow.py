@@ -82,7 +82,10 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
         "observer_personas": list(world.personas),
         "plan": _plan(world),
         "base": base,
-        "arms": {arm.name: records.get(_again(arm), records[arm.name]) for arm in arms},
+        "arms": {
+            arm.name: {**records.get(_again(arm), records[arm.name]), "use": arm.use}
+            for arm in arms
+        },
     }
     write_json(out_dir / "organism.json", record)
     return record

@@ -96,6 +96,7 @@ def test_an_arm_more_leaves_the_others_as_they_are(grown, tmp_path):
     before = files(folder / "models" / "piston")
     record = grow(replace(CONFIG, arms=(*CONFIG.arms, "reverted")), folder)
     assert files(folder / "models" / "piston") == before
+    assert record["arms"]["reverted"]["use"] == "experiment"
     assert {**record["arms"], "reverted": None} == {**grown[1]["arms"], "reverted": None}
     (last,) = record["arms"]["reverted"]["checkpoints"]
     assert last["step"] == CONFIG.tune.n_steps // BACK
