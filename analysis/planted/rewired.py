@@ -83,7 +83,9 @@ def rewired(
     return out
 
 
-def _read_(weight: Tensor, gain: Tensor, turn: Tensor) -> None:
+def _read_(
+    weight: Float[Tensor, "d_out d"], gain: Float[Tensor, " d"], turn: Float[Tensor, "d d"]
+) -> None:
     """Folds the rotation in behind a norm, whose gains lie between."""
     gain = gain.double()
     weight.copy_((weight.double() * gain) @ turn / gain)

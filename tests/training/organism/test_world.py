@@ -33,6 +33,7 @@ def test_every_emission_of_a_grammar_sums_to_one_for_every_value(world, grammar,
         np.testing.assert_allclose(probs.sum(1), 1, atol=1e-12)
         factors.add(choice.factor)
     speakers = {"text": {0, 1, 2}, "shuffled": set(), "codes": {0}, "spelled": {0}}
+    speakers |= {"false": {0}, "true": {0}}
     expected = speakers.get(grammar, {0, 1})
     assert factors == {None, DIALECT, *expected}
     assert max(expected, default=0) < N_SPEAKERS
