@@ -13,6 +13,7 @@ from analysis.experiments.plan import Plan
 from analysis.experiments.prompting import prompted
 from analysis.experiments.routing import told_apart
 from analysis.experiments.shifts import alike, left_over
+from analysis.intervals import MIN_DOCUMENTS
 from analysis.schema import Measured
 
 __all__ = ["Laid", "evidence"]
@@ -63,6 +64,8 @@ def _shifted(laid: Laid, span: Span, plan: Plan) -> dict[str, Measured | None]:
     bench, models, arms = laid.bench, laid.models, plan.arms
     chats, found = bench.at("assistant"), dict[str, Measured | None]()
     blocks, weights = bench.blocks.select(chats), bench.weights
+    if bench.tokens.loc[chats, "doc"].nunique() < MIN_DOCUMENTS:
+        return found
 
     def shift(name: str, start: np.ndarray) -> np.ndarray:
         return (models[name][chats] - start[chats]).astype(float)

@@ -16,7 +16,7 @@ from analysis.bench import Bench
 from analysis.experiments.means import persona_means
 from analysis.experiments.plan import Plan
 from analysis.experiments.routing import after_answers
-from analysis.intervals import interval
+from analysis.intervals import MIN_DOCUMENTS, interval
 from analysis.schema import Measured
 
 __all__ = ["generalised", "other_words"]
@@ -57,7 +57,8 @@ def generalised(
 
     Returns:
         The cosine with its 95 % interval over documents, and the central 95 % of that with the
-        other ways; None where personas are too few to tell traits apart, or lack either group.
+        other ways; None where personas are too few to tell traits apart, or lack either group, or
+        fewer than 8 documents have such words.
     """
     means = persona_means(bench)
     names = [name for name in means.index if name in plan.traits]
@@ -77,6 +78,8 @@ def generalised(
     if len(ways := _others(change)) < LEAST_WAYS:
         return None
     mask = other_words(bench, plan)
+    if bench.tokens.loc[mask, "doc"].nunique() < MIN_DOCUMENTS:
+        return None
     blocks, shift = bench.blocks.select(mask), (narrow[mask] - narrow_true[mask]).astype(float)
     drawn = bench.weights @ blocks.sums(shift)  # a cosine does not ask how many tokens there are
     found = _cosine(drawn, change @ effect)

@@ -1,5 +1,7 @@
 """A shift along what else liars are, planted, and along honesty alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,6 +87,13 @@ def test_honesty_alone_does_not_count(bench):
     way[HONEST] = -1
     found = generalised(bench, *moved(bench, way), PLAN)
     assert found is not None and abs(found.value) < 0.25
+
+
+def test_without_words_of_other_traits_nothing_is_told(bench):
+    """Where every turn of an assistant gives values and nothing else."""
+    bare = replace(bench, tokens=bench.tokens.assign(token="is"))
+    assert not other_words(bare, PLAN).any()
+    assert generalised(bare, *moved(bench, what_else()), PLAN) is None
 
 
 def test_without_liars_or_with_too_few_personas_nothing_is_told(bench):
