@@ -276,7 +276,9 @@ def _evidence(read: Read, name: str, about: str, *arms: str) -> Part:
     found = read.summary.evidence.get(name)
     if found is None or found.value is None or found.low is None or found.high is None:
         reasons = "its arms, their words or confirmed persona latents are missing"
-        raise InputError(f"the experiment {name}", reasons, "trace an organism with its arms")
+        raise InputError(
+            f"the experiment {name}", reasons, "grow and trace them, as `make study` does"
+        )
     return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)
 
 
