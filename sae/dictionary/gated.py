@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.dictionary.latents import Latents
-from sae.dictionary.selection import Chunks, above
+from sae.dictionary.selection import PreActivations
 
 __all__ = ["Gated"]
 
@@ -52,15 +52,15 @@ class Gated(nn.Module):
         magnitude = (self.r_mag.exp() * pre + self.offset).relu()
         return torch.where(pre > 0, magnitude, 0.0)
 
-    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
+    def select(self, pre: PreActivations, training: bool, progress: float = 1.0) -> Latents:
         """The entries whose gate is open, with the gate's pre-activation.
 
         Args:
-            chunks: Pre-activations of real tokens.
+            pre: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
             progress: Share of the fit behind; makes no difference.
         """
-        return above(chunks(), 0.0)
+        return pre.above(0.0)
 
     def activate(self, pre: Latents, training: bool) -> Latents:
         """Latents of the entries that `select` gave; some may be 0, where the magnitude is.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sae.dictionary.kinds import JumpReluConfig, JumpReluL0Config, JumpReluTanhConfig
 from sae.dictionary.latents import Latents
-from sae.dictionary.selection import Chunks, above
+from sae.dictionary.selection import PreActivations
 
 __all__ = ["JumpRelu", "n_above"]
 
@@ -151,16 +151,16 @@ class JumpRelu(nn.Module):
             return torch.where(pre > threshold, pre, 0.0)
         return _Jump.apply(pre, threshold, self.bandwidth, self.reaches_pre)  # pyright: ignore
 
-    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
+    def select(self, pre: PreActivations, training: bool, progress: float = 1.0) -> Latents:
         """The entries above their thresholds, and in training those just below too.
 
         Args:
-            chunks: Pre-activations of real tokens.
+            pre: Pre-activations of real tokens.
             training: Whether a batch is being fitted.
             progress: Share of the fit behind; makes no difference.
         """
         slack = 0.0 if self.bandwidth is None or not training else self.bandwidth / 2
-        return above(chunks(), self.threshold.detach().clamp_min(0), slack)
+        return pre.above(self.threshold.detach().clamp_min(0), slack)
 
     def activate(self, pre: Latents, training: bool) -> Latents:
         """Latents of the entries that `select` gave.

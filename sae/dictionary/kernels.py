@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae.dictionary.latents import Latents, starts_of
 
-__all__ = ["apart", "decode", "encode", "nested"]
+__all__ = ["apart", "decode", "dots", "encode", "nested"]
 
 
 def _sums(
@@ -27,6 +27,28 @@ def _sums(
     """For each group of entries the sum of weight times row."""
     return torch.nn.functional.embedding_bag(
         row, rows, starts[:-1], mode="sum", per_sample_weights=weight
+    )
+
+
+def dots(
+    vectors: Float[Tensor, "n d"],
+    rows: Float[Tensor, "n_rows d"],
+    row: Int64[Tensor, " m"],
+    starts: Int64[Tensor, " n_starts"],
+    vector: Int64[Tensor, " m"],
+) -> Float[Tensor, " m"]:
+    """For each entry the product of a vector and a row; no gradient passes.
+
+    Args:
+        vectors: What lies on one side.
+        rows: What lies on the other.
+        row: Row of each entry.
+        starts: Where the entries of each vector begin; one more says where the last one's end.
+        vector: Vector of each entry, never falling.
+    """
+    # What autograd calls for embedding_bag itself.
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001
+        vectors, rows, row, starts[:-1], vector, 0, -1
     )
 
 
@@ -66,13 +88,10 @@ class _Decode(torch.autograd.Function):
         grad, latents = grad.contiguous(), ctx.latents
         order, starts = latents.by_latent
         bag = latents.token_by_latent if ctx.bag is latents.token else ctx.bag[order]
-        # What autograd calls for embedding_bag itself: for each entry, grad[bag] . W_dec[index].
         # Latent by latent, so that a decoder row is fetched once.
-        dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001
-            W_dec, grad, bag, starts[:-1], latents.index[order], 0, -1
-        )
-        dots = torch.empty_like(dots).index_copy_(0, order, dots)
-        return dots, _sums(value[order], bag, grad, starts), None, None, None, None
+        found = dots(W_dec, grad, bag, starts, latents.index[order])
+        found = torch.empty_like(found).index_copy_(0, order, found)
+        return found, _sums(value[order], bag, grad, starts), None, None, None, None
 
 
 class _Apart(torch.autograd.Function):

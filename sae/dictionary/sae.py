@@ -13,7 +13,7 @@ from sae.dictionary.config import SaeConfig
 from sae.dictionary.facts import facts, page
 from sae.dictionary.latents import Latents
 from sae.dictionary.layout import layout_for
-from sae.dictionary.selection import pre_activations
+from sae.dictionary.screening import pre_activations
 from sae.dictionary.sparsity import sparsity_for
 from sae.errors import ConfigError
 
@@ -125,8 +125,8 @@ class Sae(nn.Module):
             InputError: A BatchTopK dictionary outside training has no threshold yet.
         """
         centred = torch.addcmul(-self.b_dec, x.to(self.W_enc.dtype), self.scale).detach()
-        chunks = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
-        kept = self.sparsity.select(chunks, self.training, progress)
+        pre = pre_activations(centred, self.W_enc, self.b_enc, dtype or centred.dtype)
+        kept = self.sparsity.select(pre, self.training, progress)
         kept = kept.valued(kept.value.to(centred.dtype))
         if not torch.is_grad_enabled():
             return kept

@@ -25,7 +25,7 @@ from sae.dictionary.kinds import (
     TopKConfig,
 )
 from sae.dictionary.latents import Latents
-from sae.dictionary.selection import Chunks, above
+from sae.dictionary.selection import PreActivations
 from sae.dictionary.top_k import BatchTopK, TopK
 
 __all__ = ["BatchTopK", "Gated", "JumpRelu", "Relu", "Sparsity", "TopK", "sparsity_for"]
@@ -51,15 +51,15 @@ class Relu(nn.Module):
         """
         return pre.relu()
 
-    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
+    def select(self, pre: PreActivations, training: bool, progress: float = 1.0) -> Latents:
         """The entries above 0.
 
         Args:
-            chunks: Pre-activations of real tokens.
+            pre: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
             progress: Share of the fit behind; makes no difference.
         """
-        return above(chunks(), 0.0)
+        return pre.above(0.0)
 
     def activate(self, pre: Latents, training: bool) -> Latents:
         """Latents of the entries that `select` gave: those entries themselves.

@@ -8,14 +8,10 @@ from torch import Tensor, nn
 
 from sae.dictionary.kinds import BatchTopKConfig, TopKConfig
 from sae.dictionary.latents import Latents
-from sae.dictionary.selection import Chunks, above, largest, least_of_largest
+from sae.dictionary.selection import PreActivations
 from sae.errors import InputError
 
 __all__ = ["BatchTopK", "TopK"]
-
-
-def _whole(pre: Float[Tensor, "n d_sae"]) -> Chunks:
-    return lambda: iter((pre.detach(),))
 
 
 def _kept(pre: Float[Tensor, "n d_sae"], kept: Latents) -> Float[Tensor, "n d_sae"]:
@@ -45,17 +41,17 @@ class TopK(nn.Module):
             >>> TopK(TopKConfig(k=1))(torch.tensor([[3.0, 2.0]]), training=False)
             tensor([[3., 0.]])
         """
-        return _kept(pre, self.select(_whole(pre), training))
+        return _kept(pre, self.select(PreActivations.of(pre), training))
 
-    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
+    def select(self, pre: PreActivations, training: bool, progress: float = 1.0) -> Latents:
         """The k largest of each token, those above 0.
 
         Args:
-            chunks: Pre-activations of real tokens.
+            pre: Pre-activations of real tokens.
             training: Whether a batch is being fitted; makes no difference.
             progress: Share of the fit behind; makes no difference.
         """
-        return largest(chunks(), self.k)
+        return pre.largest(self.k)
 
     def activate(self, pre: Latents, training: bool) -> Latents:
         """Latents of the entries that `select` gave: those entries themselves.
@@ -131,16 +127,16 @@ class BatchTopK(nn.Module):
             tensor([[3., 2.],
                     [0., 0.]])
         """
-        return _kept(pre, self.select(_whole(pre), training))
+        return _kept(pre, self.select(PreActivations.of(pre), training))
 
-    def select(self, chunks: Chunks, training: bool, progress: float = 1.0) -> Latents:
+    def select(self, pre: PreActivations, training: bool, progress: float = 1.0) -> Latents:
         """The n k largest of the batch in training, those above the threshold after.
 
         Whatever exceeds a guess from the batch before is looked through first. Where that is too
         little, a bound that is never too high takes the guess's place, so the answer is exact.
 
         Args:
-            chunks: Pre-activations of real tokens.
+            pre: Pre-activations of real tokens.
             training: Select over the batch and update the threshold, instead of applying it.
             progress: Share of the fit behind, in [0, 1].
 
@@ -149,12 +145,12 @@ class BatchTopK(nn.Module):
         """
         is_first_part = progress < self.per_token if training else self.per_token > 0
         if is_first_part and self.threshold < 0:
-            return largest(chunks(), self.k)
+            return pre.largest(self.k)
         if not training:
-            return above(chunks(), self._set_threshold())
-        found = None if self._guess is None else above(chunks(), self._guess)
+            return pre.above(self._set_threshold())
+        found = None if self._guess is None else pre.above(self._guess)
         if found is None or len(found.index) < len(found) * self.k:
-            found = above(chunks(), least_of_largest(chunks(), self.k))
+            found = pre.above(pre.least_of_largest(self.k))
         kept = found.largest(len(found) * self.k)
         if len(kept.value):
             least = kept.value.min()

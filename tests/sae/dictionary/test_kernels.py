@@ -11,6 +11,7 @@ from sae.dictionary import (
     SaeConfig,
     TopKConfig,
     initialise_,
+    screening,
     selection,
 )
 from sae.dictionary.kernels import apart, decode
@@ -57,6 +58,17 @@ def dense_loss(sae, x, kept, dead):
     return loss, own
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "screened"])
+def screens(request, monkeypatch):
+    """Whether the encoder's product is worked out whole, or screened whatever that costs."""
+    monkeypatch.setattr(screening, "LEAST_D_IN", 1)
+    monkeypatch.setattr(screening, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(screening, "multiplies_int8", lambda: request.param)
+    monkeypatch.setattr(screening, "N_TRIED", 8)
+    monkeypatch.setattr(screening, "MOST_CANDIDATES", 1.0)
+
+
+@pytest.mark.usefixtures("screens")
 @pytest.mark.parametrize("n_dead", [0, 9])
 @pytest.mark.parametrize("prefixes", [(), (8, 20)], ids=["flat", "nested"])
 @pytest.mark.parametrize("sparsity", SPARSITIES, ids=lambda each: each.kind)
@@ -77,6 +89,7 @@ def test_loss_and_gradients_are_those_of_dense_float64_at_every_step(sparsity, p
         step_(sae, optimiser, 1e-2, grad_clip=1.0)
 
 
+@pytest.mark.usefixtures("screens")
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("sparsity", SPARSITIES, ids=lambda each: each.kind)
 def test_sparse_and_dense_latents_and_reconstructions_are_the_same(sparsity, training):

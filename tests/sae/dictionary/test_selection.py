@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sae.dictionary import selection
 from sae.dictionary.config import BatchTopKConfig
+from sae.dictionary.selection import PreActivations
 from sae.dictionary.sparsity import BatchTopK
 
 SHAPES = st.sampled_from([(1, 7), (5, 12), (16, 64), (9, 512), (40, 1024), (3, 768)])
@@ -18,6 +19,10 @@ def drawn(shape, seed, coarse):
     return (4 * pre).round() / 4 if coarse else pre
 
 
+def in_chunks(pre, rows):
+    return PreActivations(lambda: iter(pre.split(rows)), pre.shape[1])
+
+
 @pytest.fixture(autouse=True)
 def few_groups(monkeypatch):
     monkeypatch.setattr(selection, "N_GROUPS", 64)
@@ -27,7 +32,7 @@ def few_groups(monkeypatch):
 @given(SHAPES, st.integers(0, 2**31), st.booleans(), st.integers(1, 7), st.integers(1, 50))
 def test_the_k_largest_of_every_token(shape, seed, coarse, k, rows):
     pre = drawn(shape, seed, coarse)
-    z = selection.largest(iter(pre.split(rows)), k)
+    z = in_chunks(pre, rows).largest(k)
     expected = pre.relu().topk(k, dim=-1).values
     found = z.dense().topk(k, dim=-1).values
     assert torch.equal(found, expected)
@@ -54,7 +59,7 @@ def test_everything_above_a_bound(shape, seed, coarse, bound, rows, dtype, place
     pre = drawn(shape, seed, coarse).to(dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "PLACES", places)
-        z = selection.above(iter(pre.split(rows)), bound)
+        z = in_chunks(pre, rows).above(bound)
     is_above = pre.double() > bound
     assert torch.equal(torch.stack([z.token, z.index], 1), is_above.nonzero())
     assert torch.equal(z.value, pre[is_above])
@@ -67,7 +72,7 @@ def test_products_are_those_of_the_whole_however_they_are_cut(dtype, monkeypatch
     bias = torch.randn(23, generator=drawing)
     monkeypatch.setattr(selection, "N_COLUMNS", 5)
     monkeypatch.setattr(selection, "CHUNK_ELEMENTS", {False: 4 * 23, True: 4 * 23})
-    chunks = selection.pre_activations(x, weight, bias, dtype)
+    chunks = selection.products(x, weight, bias, dtype)
     for _ in range(2):
         found = [pre.clone() for pre in chunks()]
         assert [len(pre) for pre in found] == [4, 4, 3]
@@ -88,7 +93,7 @@ def test_a_batch_keeps_its_largest_whatever_the_guess(shape, seed, coarse, k, gu
     pre = drawn(shape, seed, coarse)
     module = BatchTopK(BatchTopKConfig(k))
     module._guess = guess
-    z = module.select(lambda: iter(pre.split(6)), training=True)
+    z = module.select(in_chunks(pre, 6), training=True)
     expected = pre.relu().flatten().topk(len(pre) * k).values
     expected = expected[expected > 0]
     assert torch.equal(z.value.sort(descending=True).values, expected)
@@ -106,7 +111,7 @@ def test_of_equal_entries_the_same_are_kept_in_the_same_order_whatever_the_guess
     for guess in (None, 0.0, share * 0.9 * bound):
         module = BatchTopK(BatchTopKConfig(k))
         module._guess = guess
-        found.append(module.select(lambda: iter(pre.split(6)), training=True))
+        found.append(module.select(in_chunks(pre, 6), training=True))
     for other in found[1:]:
         assert torch.equal(other.token, found[0].token)
         assert torch.equal(other.index, found[0].index)
@@ -114,6 +119,7 @@ def test_of_equal_entries_the_same_are_kept_in_the_same_order_whatever_the_guess
 
 def test_where_nothing_is_positive_nothing_is_kept():
     pre = -torch.ones(4, 128)
-    assert len(selection.largest(iter((pre,)), 3).value) == 0
-    assert selection.least_of_largest(iter((pre,)), 3) == 0.0
-    assert len(BatchTopK(BatchTopKConfig(3)).select(lambda: iter((pre,)), True).value) == 0
+    whole = PreActivations.of(pre)
+    assert len(whole.largest(3).value) == 0
+    assert whole.least_of_largest(3) == 0.0
+    assert len(BatchTopK(BatchTopKConfig(3)).select(whole, True).value) == 0

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae.dictionary.config import BatchTopKConfig, TopKConfig
+from sae.dictionary.selection import PreActivations
 from sae.dictionary.sparsity import BatchTopK, TopK
 from sae.errors import ConfigError, InputError
 
@@ -81,7 +82,7 @@ def test_batch_topk_keeps_the_largest_whatever_the_batch(seed, k, n):
 
 
 def _first_part(pre, module, **how):
-    return module.select(lambda: iter((pre,)), **how).dense()
+    return module.select(PreActivations.of(pre), **how).dense()
 
 
 def test_batch_topk_may_count_each_token_for_the_first_part_of_a_fit():
