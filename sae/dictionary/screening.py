@@ -1,8 +1,8 @@
 """Pre-activations worked out only where they may be kept.
 
-A product in int8 says, within a known bound, how large each will be. What even so cannot be among
-the kept is left out, and the rest is multiplied in float32, so that what is kept is what the whole
-product in float32 would give.
+A product in int8 says, within bounds, how large each will be. What even so cannot be among the kept
+is left out, and the rest is multiplied in float32, so that what is kept is what the whole product
+in float32 would give, but for a chance of 1e-12 an entry (`rounding.MISSES`).
 
 Source:
     Exact search by bounds from rounded vectors is the VA-file's: Weber, Schek and Blott 1998, "A
