@@ -11,13 +11,13 @@ from analysis.planted import dictionary_of
 from sae.dictionary import Crosscoder, CrosscoderConfig, ReluConfig, Sae, SaeConfig
 from sae.errors import ConfigError
 
-D, N, TOKENS = 30, 12, 4000
-TURNED, GONE = (0, 1), (2, 3)
+D, N, TOKENS = 60, 24, 16000
+TURNED, GONE = (0, 1, 2, 3), (4, 5, 6, 7)
 
 
 @pytest.fixture(scope="module")
 def world():
-    """Twelve features, of which two turn in the tuned model and two are gone."""
+    """24 features, of which four turn in the tuned model and four are gone."""
     rng = np.random.default_rng(0)
     frame = np.linalg.qr(rng.normal(size=(D, D)))[0].astype(np.float32)
     rows, other = frame[:N], frame[N : 2 * N]
@@ -36,7 +36,6 @@ def world():
     bench = lay_vectors(table, x, np.zeros(TOKENS, bool))
     fates = pd.DataFrame({"latent": np.arange(N), "persona": None, "origin": "base"})
     fates["fate"], fates["p_value"], fates["q_value"] = "preserved", 0.5, 0.9
-    fates["p_value"] = np.linspace(0.9, 0.4, N)
     for i, fate in [*((i, "rotated") for i in TURNED), *((i, "lost") for i in GONE)]:
         fates.loc[i, ["fate", "p_value", "q_value"]] = [fate, 1e-4, 1e-3]
     return bench, rows, turned, y, fates
@@ -57,7 +56,7 @@ def _crosscoder(rows, turned):
 
 
 def _difference(rows, turned):
-    """One latent for each of the four changes, in its own direction."""
+    """One latent for each change, in its own direction."""
     moved = [turned[i] - rows[i] for i in TURNED] + [-rows[i] for i in GONE]
     units = np.stack(moved) / np.linalg.norm(moved, axis=1, keepdims=True)
     return dictionary_of(units, threshold=0.0)
@@ -72,8 +71,8 @@ def test_every_method_says_what_was_planted(world):
     for found in (crosscoder, difference):
         assert set(found.loc[found["word"] == "changed", "latent"]) == changed
         assert set(found.loc[found["word"] == "same", "latent"]) == set(range(N)) - changed
-    assert crosscoder["score"][list(TURNED)].tolist() == pytest.approx([0.72, 0.72], abs=0.02)
-    assert crosscoder["score"][list(GONE)].tolist() == pytest.approx([1, 1], abs=0.02)
+    assert np.allclose(crosscoder["score"][list(TURNED)], 0.72, atol=0.02)
+    assert np.allclose(crosscoder["score"][list(GONE)], 1, atol=0.02)
     # Along its row a feature that turned lacks 1 - 0.28 of itself, and one that is gone all; the
     # base's latents fire by a quarter less than the features do.
     score = difference["score"]
