@@ -191,6 +191,8 @@ def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
     for name in ("false_positives", "n_still", "false_changes", "n_changed", "false_discoveries"):
         facts[name] = int(sum(one[name] for one in each))
     facts["by_chance"] = chance(facts["n_still"])
+    rates = [one["false_positives"] / max(1, one["n_still"]) for one in each]
+    facts["false_positive_rate"] = spread(rates)  # of worlds, whose null has few draws as well
     facts["alone"] = {name: total([one["alone"][name] for one in each]) for name in NULLS}
     facts["novel"] = total([one["novel"] for one in each])
     facts["calibration"] = calibration(table)

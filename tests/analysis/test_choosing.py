@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from analysis.choosing import choose, choose_by_bulk, pooled, reach, stretched
+from analysis.choosing import choose, choose_by_bulk, pooled, reach, stretched, surely
 from analysis.coordinates import COORDINATES, Coordinates
 from analysis.intervals import Interval
 from analysis.nulls import Null
 from analysis.subjects import Seen
+from analysis.tails import unrolled
 from analysis.traces import Firing
 from sae.change import Change
 from sae.errors import ConfigError
+
+MANY = 2000  # latents, whose quartiles err little
 
 
 def null(name, change=1.0, n=40, seed=0, edges=()):
@@ -127,10 +130,25 @@ def test_a_null_displaces_what_points_or_fires_elsewhere():
 
 
 def test_reach_is_how_far_the_bulk_moved_whatever_changed():
-    found = reach(of("a", 1.0), moved(2.0))
-    assert list(found.values()) == pytest.approx([0.5] * 3)
-    spared = reach(of("a", 1.0), moved(1.0, n_changed=40))
-    assert 0.7 < spared["gain"] <= 1.0 and spared["direction"] == pytest.approx(1.0)
+    found = reach(of("a", 1.0, n=MANY), moved(2.0, n=MANY))
+    assert list(found.values()) == pytest.approx([0.5] * 3, rel=0.02)
+    spared = reach(of("a", 1.0, n=MANY), moved(1.0, n=MANY, n_changed=MANY // 5))
+    assert 0.7 < spared["gain"] < 0.9 and spared["direction"] == pytest.approx(1.0)
+
+
+def test_what_could_be_chance_counts_as_having_moved_as_far():
+    """Another run of as much drift, so that a null is not stretched by chance."""
+    ratios = [list(reach(of("a", 1.0), moved(1.0, seed=seed)).values()) for seed in range(1, 21)]
+    assert np.mean(np.equal(ratios, 1.0)) > 0.75  # P(|z| < 2 ** .5) is .84
+    assert np.min(ratios) > 0.6 and np.max(ratios) < 1.7
+
+
+@pytest.mark.parametrize("log", [-1.0, 0.15, 0.3, 1.0])
+def test_a_ratio_is_drawn_towards_one_by_its_error(log):
+    drawn = np.log(surely(np.exp(log), 0.1))
+    assert drawn == pytest.approx(log * max(0, 1 - 2 * 0.01 / log**2), abs=1e-12)
+    assert surely(np.exp(log), 0.0) == pytest.approx(np.exp(log))
+    assert surely(np.exp(log), abs(log)) == 1.0
 
 
 def test_stretching_moves_every_draw_on_the_scale_of_judgement():
@@ -139,16 +157,27 @@ def test_stretching_moves_every_draw_on_the_scale_of_judgement():
         assert twice.values[c] == pytest.approx(draws, abs=1e-9)
 
 
+def test_errors_shrink_with_a_null_and_do_not_grow_with_it():
+    one = null("a", 3.0)
+    by = dict.fromkeys(one.values, 2.0) | {"gain": 0.5}
+    errors = stretched(one, by).errors
+    assert errors["direction"].tolist() == one.errors["direction"].tolist()
+    assert errors["gain"].tolist() == (0.5 * one.errors["gain"]).tolist()
+
+
 def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
-    found = choose_by_bulk([of("a", 1.0)], tuned(1.8))
-    assert found is not None
-    for c, draws in of("a", 1.8).values.items():
-        assert found.values[c] == pytest.approx(draws, abs=1e-9)
-    assert choose_by_bulk([of("a", 1.0)], tuned(2.1)) is None
+    def by(nulls):
+        """How much further every draw of a null of size 1 went."""
+        found = choose_by_bulk(nulls, tuned(1.8, n=MANY))
+        assert found is not None
+        one = of("a", 1.0, n=MANY).values
+        return {c: np.median(unrolled(c, found.values[c]) / unrolled(c, one[c])) for c in one}
+
+    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.8] * 3, rel=0.02)
+    assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
     for size, left in ((3.0, 1.8), (5.0, 2.5)):  # one that moved further shrinks to half at most
-        wide = choose_by_bulk([of("a", size)], tuned(1.8))
-        assert wide is not None
-        assert wide.values["gain"] == pytest.approx(of("a", left).values["gain"], abs=1e-9)
+        wide = by([of("a", size, n=MANY)])
+        assert wide["gain"] == pytest.approx(left, rel=0.02)
 
 
 def test_among_nulls_of_caches_the_nearest_are_pooled():
