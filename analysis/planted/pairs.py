@@ -26,6 +26,7 @@ SIZES = {
 """Range of each change: factor on activations, share of firings moved, cosine of old and new
 direction, cosine of the halves with it."""
 MAX_CHANCE = 0.6
+PART = 65536  # tokens that are held in float64 at a time
 PERSONA_ODDS = (5.0, 0.4)  # of a persona's features, where it speaks and where another does
 
 
@@ -129,15 +130,30 @@ class Pairs:
 
     def _activity(self, rng: np.random.Generator, columns: Int[np.ndarray, " m"]) -> np.ndarray:
         """Fresh activations [n_tokens, m] at the features' rates in each document, in bursts."""
-        chance = (self.rate[columns] * np.exp(self._odds[:, columns]))[self.doc]
-        own = self.persona[columns]
-        odds = np.where(self.speaks[:, None] == own, *PERSONA_ODDS)
-        chance = np.minimum(np.where(own >= 0, odds, 1.0) * chance, MAX_CHANCE)
-        fires = rng.random(chance.shape) < 0.75 * chance
+        fires = np.empty((len(self.doc), len(columns)), bool)
+        for part in self._parts:
+            drawn = rng.random(fires[part].shape)
+            fires[part] = drawn < 0.75 * self._chance(part, columns)
         later = np.roll(fires, int(rng.integers(1, 4)), axis=0) & (self.pos >= 3)[:, None]
-        fires |= later & (rng.random(chance.shape) < 1 / 3)
-        size = 1 + rng.exponential(0.6, chance.shape)
-        return (fires * size * self._gain[:, columns][self.doc]).astype(np.float32)
+        for part in self._parts:
+            fires[part] |= later[part] & (rng.random(fires[part].shape) < 1 / 3)
+        z = np.empty(fires.shape, np.float32)
+        for part in self._parts:
+            size = 1 + rng.exponential(0.6, fires[part].shape)
+            z[part] = fires[part] * size * self._gain[:, columns][self.doc[part]]
+        return z
+
+    @property
+    def _parts(self) -> list[slice]:
+        """Parts of the tokens, one in float64 at a time; they draw what all at once would."""
+        return [slice(at, at + PART) for at in range(0, len(self.doc), PART)]
+
+    def _chance(self, part: slice, columns: Int[np.ndarray, " m"]) -> np.ndarray:
+        """How likely each token is to begin a burst, times 4 / 3."""
+        chance = (self.rate[columns] * np.exp(self._odds[:, columns]))[self.doc[part]]
+        own = self.persona[columns]
+        odds = np.where(self.speaks[part, None] == own, *PERSONA_ODDS)
+        return np.minimum(np.where(own >= 0, odds, 1.0) * chance, MAX_CHANCE)
 
     @property
     def tokens(self) -> pd.DataFrame:
@@ -208,9 +224,14 @@ class Pairs:
         self, rng: np.random.Generator, z: np.ndarray, share: np.ndarray, columns: np.ndarray
     ) -> np.ndarray:
         """A share of each feature's firings taken away, and about as many elsewhere."""
-        goes = rng.random(z.shape) < share
-        fresh = self._activity(rng, columns) * (rng.random(z.shape) < share)
-        return np.where(goes, 0, z) + np.where(z > 0, 0, fresh)
+        goes = np.empty(z.shape, bool)
+        for part in self._parts:
+            goes[part] = rng.random(z[part].shape) < share
+        moved = self._activity(rng, columns)
+        for part in self._parts:
+            comes = moved[part] * (rng.random(z[part].shape) < share)
+            moved[part] = np.where(goes[part], 0, z[part]) + np.where(z[part] > 0, 0, comes)
+        return moved
 
     def _changed(
         self, rng: np.random.Generator, z: np.ndarray, rows: np.ndarray, truth: pd.DataFrame

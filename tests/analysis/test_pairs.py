@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.planted import Pairs, PairsConfig
+from analysis.planted import Pairs, PairsConfig, pairs
 from analysis.planted.pairs import SIZES
 from sae.errors import ConfigError
 
@@ -79,3 +79,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(world, tuned):
 def test_more_changes_than_features_are_refused():
     with pytest.raises(ConfigError, match="plant fewer"):
         Pairs(PairsConfig(n_features=60))
+
+
+def test_parts_draw_what_all_tokens_at_once_do(world, tuned, monkeypatch):
+    monkeypatch.setattr(pairs, "PART", 700)
+    again = Pairs(SMALL)
+    assert np.array_equal(again.z, world.z)
+    assert np.array_equal(again.tuned(0, drift=0.0).x, tuned.x)
+    assert np.array_equal(again.drifted(1).x, world.drifted(1).x)
