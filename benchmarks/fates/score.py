@@ -172,13 +172,14 @@ def novel_counts(
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean over seeds, and its 95 % interval by Student's t.
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean over seeds, and its 95 % interval by Student's t; of one seed None.
 
     Args:
         values: One a seed.
     """
     mean, n = float(np.mean(values)), len(values)
-    reach = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5 if n > 1 else float("nan")
-    low, high = float(mean - reach), float(mean + reach)
-    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
+    if n < 2:
+        return {"mean": round(mean, 4), "low": None, "high": None}
+    reach = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
+    return {"mean": round(mean, 4), "low": round(mean - reach, 4), "high": round(mean + reach, 4)}

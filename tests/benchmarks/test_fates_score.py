@@ -38,6 +38,7 @@ def test_precision_recall_and_their_mean():
 def test_an_interval_over_seeds():
     found = spread([0.4, 0.6])
     assert (found["mean"], found["high"] - found["mean"]) == (0.5, pytest.approx(1.2706, abs=1e-3))
+    assert spread([0.5]) == {"mean": 0.5, "low": None, "high": None}
 
 
 def test_false_discoveries_at_their_nominal_rates():
