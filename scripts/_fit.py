@@ -244,8 +244,8 @@ def _write(
     sae.write(job.out, folded, {**job.meta, **own})
     _note(job, is_finished=True)
     shown = {"fvu": found.fvu, "l0": found.l0, "CE recovered": found.ce_recovered}
-    words = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    say(f"forelimb: {job.out}: {words}, dead {found.dead_fraction:.1%}")
+    known = (f"{name} {value:.3f}" for name, value in shown.items() if not math.isnan(value))
+    say(f"forelimb: {job.out}: {', '.join(known)}, dead {found.dead_fraction:.1%}")
     return {"n_tokens": n_tokens, "n_tokens_judged": found.n_tokens}
 
 

@@ -45,7 +45,7 @@ def crosscoder(door, words, tmp_path_factory):
     """Folder of a crosscoder; made once."""
     out = tmp_path_factory.getbasetemp() / "crosscoder"
     code, said = door(fit_together, *words, *CROSSCODER, "--out", out)
-    assert code == 0, said
+    assert code == 0 and "CE recovered" not in said, said  # which has no meaning for several models
     return out
 
 
