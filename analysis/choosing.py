@@ -104,8 +104,8 @@ def surely(ratio: float, error: float) -> float:
     """A ratio drawn towards 1, to it where it could be 1.
 
     The non-negative garrote (Breiman 1995), which takes Akaike's choice of two models without its
-    leap: where the null moved as far, what a size is off by chance would move the rate of false
-    positives by a third; where it did not, hardly anything is lost.
+    leap: where the null moved as far, a size that is off by chance would move the rate of false
+    positives; where it surely did not, little of the ratio is lost.
 
     Args:
         ratio: Above 0.
