@@ -26,6 +26,7 @@ __all__ += ["surely", "unlikeness"]
 QUARTILE = 0.25  # of how far latents moved: half of a model's may have changed
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
 LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
+ONE_SIDED = 1.645  # of a normal distribution, standard deviations to 95 %
 
 
 def pooled(nulls: Sequence[Null]) -> Null:
@@ -75,8 +76,8 @@ def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
     """How far the bulk of a null's latents moved, over how far that of a model's did.
 
     Ratios of lower quartiles, on the scale on which latents are judged, so that half of the
-    model's latents may have changed, as far as they are surely not 1 (`surely`); 1 for a null that
-    is the model.
+    model's latents may have changed: 1 where they could be 1, elsewhere what they are at least
+    (`surely`). 1 for a null that is the model.
 
     Args:
         null: The null.
@@ -101,11 +102,12 @@ def _size(far: Float[np.ndarray, " n"]) -> tuple[float, float]:
 
 
 def surely(ratio: float, error: float) -> float:
-    """A ratio drawn towards 1, to it where it could be 1.
+    """1 where a ratio could be 1, and what it is at least where it surely is not.
 
-    The non-negative garrote (Breiman 1995), which takes Akaike's choice of two models without its
-    leap: where the null moved as far, a size that is off by chance would move the rate of false
-    positives; where it surely did not, little of the ratio is lost.
+    The lower 95 % limit, drawn towards 1 by the non-negative garrote (Breiman 1995), which takes
+    Akaike's choice of two models without its leap. Where the null moved as far, a size that is off
+    by chance would move the rate of false positives; where it did not, the null has another shape
+    once it is stretched or shrunk, and must not be told to have moved further than it surely did.
 
     Args:
         ratio: Above 0.
@@ -113,10 +115,11 @@ def surely(ratio: float, error: float) -> float:
 
     Example:
         >>> surely(1.1, 0.1), round(surely(2.0, 0.1), 2)
-        (1.0, 1.94)
+        (1.0, 1.66)
     """
     log = float(np.log(ratio))
-    return float(np.exp(log * max(0.0, 1 - 2 * (error / log) ** 2))) if log else 1.0
+    share = max(0.0, 1 - 2 * (error / log) ** 2) if log else 0.0
+    return float(np.exp(share * (log - ONE_SIDED * error)))
 
 
 def stretched(null: Null, by: Mapping[str, float]) -> Null:
@@ -166,13 +169,14 @@ def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
 
 
 def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The nulls the bulk of whose latents moved at least half as far, stretched to move as far.
+    """The nulls the bulk of whose latents moved surely half as far, stretched to move as far.
 
     For activations without neutral text. What changed disturbs the rest too, by features that fire
     beside it, so that latents to which nothing happened move further than drift alone moves them.
     Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
-    size, coordinate by coordinate: an empirical null (Efron 2004). Of every run the one counts that
-    is nearest in size, by the mean of the coordinates' log ratios; none is made less than half.
+    size, coordinate by coordinate: an empirical null (Efron 2004), stretched until it surely moved
+    as far (`reach`). Of every run the one counts that is nearest in size, by the mean of the
+    coordinates' log ratios; none is made less than half.
     """
     reached = {null.name: reach(null, one.coordinates) for null in nulls}
     able = [

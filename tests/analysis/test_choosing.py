@@ -130,23 +130,34 @@ def test_a_null_displaces_what_points_or_fires_elsewhere():
 
 
 def test_reach_is_how_far_the_bulk_moved_whatever_changed():
-    found = reach(of("a", 1.0, n=MANY), moved(2.0, n=MANY))
-    assert list(found.values()) == pytest.approx([0.5] * 3, rel=0.02)
+    found = list(reach(of("a", 1.0, n=MANY), moved(2.0, n=MANY)).values())
+    assert found == pytest.approx([0.46] * 3, rel=0.02)  # one half, at least
     spared = reach(of("a", 1.0, n=MANY), moved(1.0, n=MANY, n_changed=MANY // 5))
-    assert 0.7 < spared["gain"] < 0.9 and spared["direction"] == pytest.approx(1.0)
+    assert 0.65 < spared["gain"] < 0.85 and spared["direction"] == pytest.approx(1.0)
+
+
+def test_a_null_is_seldom_told_to_have_moved_further_than_it_did():
+    """Of ratios that are 1 / 1.3, 1.3 and 2 all but 5 % are above their lower limit, or are 1."""
+    for size in (1.3, 1 / 1.3, 0.5):
+        found = [
+            each
+            for seed in range(1, 41)
+            for each in reach(of("a", 1.0), moved(size, seed=seed)).values()
+        ]
+        assert np.mean([each > max(1 / size, 1.0) for each in found]) < 0.1
 
 
 def test_what_could_be_chance_counts_as_having_moved_as_far():
-    """Another run of as much drift, so that a null is not stretched by chance."""
+    """Another run of as much drift, so that a null is seldom stretched by chance."""
     ratios = [list(reach(of("a", 1.0), moved(1.0, seed=seed)).values()) for seed in range(1, 21)]
     assert np.mean(np.equal(ratios, 1.0)) > 0.75  # P(|z| < 2 ** .5) is .84
     assert np.min(ratios) > 0.6 and np.max(ratios) < 1.7
 
 
 @pytest.mark.parametrize("log", [-1.0, 0.15, 0.3, 1.0])
-def test_a_ratio_is_drawn_towards_one_by_its_error(log):
+def test_a_ratio_is_1_where_it_could_be_and_else_its_lower_limit(log):
     drawn = np.log(surely(np.exp(log), 0.1))
-    assert drawn == pytest.approx(log * max(0, 1 - 2 * 0.01 / log**2), abs=1e-12)
+    assert drawn == pytest.approx((log - 0.1645) * max(0, 1 - 2 * 0.01 / log**2), abs=1e-12)
     assert surely(np.exp(log), 0.0) == pytest.approx(np.exp(log))
     assert surely(np.exp(log), abs(log)) == 1.0
 
@@ -173,11 +184,11 @@ def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
         one = of("a", 1.0, n=MANY).values
         return {c: np.median(unrolled(c, found.values[c]) / unrolled(c, one[c])) for c in one}
 
-    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.8] * 3, rel=0.02)
+    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.96] * 3, rel=0.02)
     assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
-    for size, left in ((3.0, 1.8), (5.0, 2.5)):  # one that moved further shrinks to half at most
+    for size, left in ((3.0, 1.98), (5.0, 2.5)):  # one that moved further shrinks to half at most
         wide = by([of("a", size, n=MANY)])
-        assert wide["gain"] == pytest.approx(left, rel=0.02)
+        assert wide["gain"] == pytest.approx(left, rel=0.03)
 
 
 def test_among_nulls_of_caches_the_nearest_are_pooled():
