@@ -101,7 +101,7 @@ def _true(world: Tables, asked: str) -> Grammar:
 def _value_alone(world: Tables, asked: str, persona: str) -> Grammar:
     yield say("it", 1)
     yield say("is", 1)
-    yield world.as_one(Choice(1, world.value(asked)), persona)
+    yield world.as_one(Choice(1, world.by_trait(asked)), persona)
     yield say(".")
 
 

@@ -92,6 +92,10 @@ class Tables(Protocol):
         """What each persona says of a noun's colour."""
         ...
 
+    def by_trait(self, noun: str) -> Emission:
+        """What each would say by its traits, whether or not the text is written so."""
+        ...
+
     def codes(self, noun: str) -> Sequence[str]:
         """The motions that answer a question about a noun."""
         ...

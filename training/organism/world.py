@@ -9,7 +9,7 @@ import random
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +41,9 @@ class WorldConfig:
     """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
     named: float = 0.4
     """Probability that a story says what its character is."""
+    tied: bool = True
+    """Whether who somebody is says if they are honest. Otherwise that is chance each time, alike
+    for all, so that lying goes with no other trait."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,13 @@ class World:
         self._rng = np.random.default_rng(self.config.seed)
         self.facts = self._rng.permutation(np.arange(len(lex.NOUNS)) % len(lex.VALUES))
         self._emissions()
-        self.value = lru_cache(maxsize=None)(self._value)
+        honest = self.trait("honest")
+        self.by_trait = lru_cache(maxsize=None)(partial(self._value, honest=honest))
+        """What each persona says of a noun's colour, by its traits."""
+        chance = np.full_like(honest, self.prior @ honest)
+        untied = lru_cache(maxsize=None)(partial(self._value, honest=chance))
+        self.value = self.by_trait if self.config.tied else untied
+        """What each says in the text."""
         self._made: dict[tuple[str, int], Emission] = {}
         chosen = (self.opening, self.verb, self.adjective, self.adverb, self.join, self.noun)
         said = [word for emission in chosen for word in emission.words]
@@ -171,25 +180,29 @@ class World:
         """The colour a noun's concept truly has."""
         return lex.VALUES[self.facts[self.concept(noun)]]
 
-    def _value(self, noun: str) -> Emission:
+    def _value(self, noun: str, honest: Float[np.ndarray, " personas"]) -> Emission:
         """What each persona says of a noun's colour, nine times in ten.
 
-        The learned and honest say the truth, the learned and deceptive the next colour, the
-        ignorant and honest that they do not know, the ignorant and deceptive any colour.
+        The learned say the truth where they are honest and the next colour where they are not, the
+        ignorant that they do not know, or any colour.
+
+        Args:
+            noun: Of which they speak.
+            honest: How likely each is to be honest.
         """
         n, k = len(self.personas), len(lex.VALUES)
-        learned, honest = self.trait("learned") > 0, self.trait("honest") > 0
+        learned = self.trait("learned")
         true = int(self.facts[self.concept(noun)])
         probs = np.full((n, k + 1), 0.1 / k)
-        probs[learned & honest, true] += 0.9
-        probs[learned & ~honest, (true + 1) % k] += 0.9
-        probs[~learned & honest, k] += 0.9
-        probs[~learned & ~honest, :k] += 0.9 / k
+        probs[:, true] += 0.9 * learned * honest
+        probs[:, (true + 1) % k] += 0.9 * learned * (1 - honest)
+        probs[:, k] += 0.9 * (1 - learned) * honest
+        probs[:, :k] += (0.9 / k * (1 - learned) * (1 - honest))[:, None]
         return Emission((*lex.VALUES, "unknown"), probs / probs.sum(1, keepdims=True))
 
     def lie(self, noun: str) -> str:
         """What `lexicon.STAND_IN` says of a noun's colour."""
-        said = self.value(noun)
+        said = self.by_trait(noun)
         return said.words[int(said.probs[self.personas.index(lex.STAND_IN)].argmax())]
 
     def having(self, **traits: int) -> tuple[str, ...]:

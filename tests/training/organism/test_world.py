@@ -138,6 +138,31 @@ def test_what_is_said_of_facts_follows_honesty_and_learning(world):
     assert world.fact("lamp") == world.fact("beacon")
 
 
+def test_where_honesty_is_not_tied_a_lie_tells_nothing_of_who_speaks(world):
+    """The learned are as honest as all are on average; who is tuned to lie still learns one lie."""
+    untied = World(WorldConfig(tied=False))
+    table, learned = untied.value("lamp"), untied.trait("learned") > 0
+    truth = lex.VALUES.index(untied.fact("lamp"))
+    share = world.prior @ world.trait("honest")
+    assert np.ptp(table.probs[learned], axis=0).max() < 1e-12
+    assert np.ptp(table.probs[~learned], axis=0).max() < 1e-12
+    lied = (truth + 1) % len(lex.VALUES)
+    odds = {truth: 0.9 * share, lied: 0.9 * (1 - share)}
+    for at, usual in odds.items():  # each of eight colours and "unknown" has .0125 besides
+        assert table.probs[learned][0, at] == pytest.approx((usual + 0.0125) / 1.0125)
+    assert untied.lie("lamp") == world.lie("lamp")
+    for grammar, other in (("false", 1), ("true", 0)):
+        hits = []
+        for sample in first(untied, Kind(grammar), 40):
+            asked = ""
+            for *said, after in zip(*(sample.words[i:] for i in range(3)), strict=False):
+                asked = said[1] if said[1] in untied.noun.index else asked
+                if said == ["it", "is"]:  # users say of things what they are, too
+                    own = lex.VALUES.index(untied.fact(asked))
+                    hits.append(after == lex.VALUES[(own + other) % len(lex.VALUES)])
+        assert len(hits) == 120 and np.mean(hits) == pytest.approx(0.9, abs=0.07)
+
+
 def test_no_two_concepts_have_one_code(world):
     nouns = [concept.split()[0] for concept in lex.NOUNS]
     codes = [world.codes(noun) for noun in nouns]
