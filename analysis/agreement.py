@@ -17,15 +17,16 @@ from jaxtyping import Float
 from scipy import sparse, stats
 
 from analysis.bench import CHUNK, Bench
-from analysis.existence import latent_scaling
+from analysis.existence import Laid, latent_scaling
 from analysis.matching import ALIKE
 from analysis.matrices import cofiring
-from analysis.traces import Firing, firing, reconstructed
+from analysis.traces import Firing, reconstructed
 from sae.dictionary.crosscoder import Crosscoder
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 
 __all__ = ["METHODS", "Agreement", "agreement", "binned", "by_crosscoder", "by_difference"]
+__all__ += ["written"]
 
 METHODS = ("continued", "crosscoder", "difference")
 """The methods, in the order of all tables."""
@@ -117,32 +118,63 @@ def by_crosscoder(
         One row a base latent: latent, score (1 less the cosine of the partner's two rows times the
         ratio of the smaller norm to the larger), word (undecided where none fires like it in half
         of all firings, where norms lie between the bins, and where latent scaling does not agree
-        that a latent is of one model alone).
+        that a latent is of one model alone), nu_reconstruction and nu_error (of the partner: how
+        much of it the tuned model has).
     """
-    sides = [torch.from_numpy(each) for each in (bench.x, x)]
-    together = torch.cat(sides, dim=1)
-    z = firing(crosscoder.sae, together.split(CHUNK)).z
-    dice = cofiring(continued.z, z)
+    own, other = written(crosscoder, (bench.x, x))
+    dice = cofiring(continued.z, own[1].z)
     partner, is_found = dice.argmax(axis=1), dice.max(axis=1) >= ALIKE
     share = crosscoder.relative_norms[0].detach().numpy()
     cosine = np.nan_to_num(crosscoder.cosines().detach().numpy())
     said = binned(share, cosine)
-    rows = [_unit(each.detach().numpy()) for each in crosscoder.directions]
-    own, other = ((v, Firing(z, each)) for v, each in zip((bench.x, x), rows, strict=True))
     nu = latent_scaling(own, other, np.arange(len(share)), bench.blocks, bench.weights)
+    nu = nu[["nu_reconstruction", "nu_error"]]
     specific = (nu["nu_reconstruction"] < NU_RECONSTRUCTION) & (nu["nu_error"] < NU_ERROR)
     said[(said == "lost") & ~specific.to_numpy()] = "other"
     word = np.select(
         [said == "preserved", np.isin(said, ["rotated", "lost"])], [SAME, CHANGED], UNDECIDED
     )
     ratio = np.minimum(share, 1 - share) / np.maximum(share, 1 - share).clip(1e-12)
-    return pd.DataFrame(
-        {
-            "latent": np.arange(len(dice)),
-            "score": np.where(is_found, (1 - cosine * ratio)[partner], np.nan),
-            "word": np.where(is_found, word[partner], UNDECIDED),
-        }
-    )
+    table = {
+        "latent": np.arange(len(dice)),
+        "score": np.where(is_found, (1 - cosine * ratio)[partner], np.nan),
+        "word": np.where(is_found, word[partner], UNDECIDED),
+    }
+    scaled = {name: np.where(is_found, each[partner], np.nan) for name, each in nu.items()}
+    return pd.DataFrame(table | scaled)
+
+
+def written(
+    crosscoder: Crosscoder, x: Sequence[Float[np.ndarray, "n d_model"]]
+) -> tuple[Laid, ...]:
+    """What a crosscoder's latents write in every model, as `latent_scaling` takes it.
+
+    The latents are the same in all models, so how much of one a model has lies in its row's length
+    alone: with rows of norm 1 each model would have all of it.
+
+    Args:
+        crosscoder: Folded or not, of this library or another; it is put into evaluation mode.
+        x: Residual vectors of each model at the same tokens; unit: that model's activation.
+
+    Returns:
+        For each model its vectors, and a firing whose z are the crosscoder's own and whose rows,
+        unlike those of one model's dictionary, are what a latent of 1 adds there: `z @ rows` is
+        what it reconstructs, but for the bias.
+    """
+    crosscoder.sae.eval()
+    chunks = zip(*(torch.from_numpy(each).split(CHUNK) for each in x), strict=True)
+    z = sparse.csr_array(sparse.vstack([_encoded(crosscoder, each) for each in chunks], "csr"))
+    rows = crosscoder.directions.float().numpy()
+    return tuple((each, Firing(z, own)) for each, own in zip(x, rows, strict=True))
+
+
+@torch.no_grad()
+def _encoded(
+    crosscoder: Crosscoder, x: Sequence[Float[torch.Tensor, "n d_model"]]
+) -> sparse.csr_array:
+    kept = crosscoder.encode_sparse(x)
+    parts = kept.value.float().numpy(), kept.index.int().numpy(), kept.starts.int().numpy()
+    return sparse.csr_array(parts, (len(kept), kept.d_sae))
 
 
 def by_difference(
@@ -245,8 +277,3 @@ def _kappa(words: np.ndarray) -> tuple[float, float]:
     alike = float((words[:, 0] == words[:, 1]).mean())
     chance = sum(float(np.prod((words == each).mean(axis=0))) for each in (SAME, CHANGED))
     return alike, (alike - chance) / (1 - chance) if chance < 1 else float("nan")
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.maximum(norm, 1e-12)).astype(np.float32)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, lay_vectors, through
 from analysis.carriers import Carriers, find_carriers
-from analysis.choosing import choose_by_bulk
+from analysis.choosing import BY_BULK
 from analysis.personas import comparable_tokens
 from analysis.subjects import Reference, Subject, lay
 from analysis.traces import Firing
@@ -141,7 +141,7 @@ def judge_caches(config: CachesConfig, evidence: Evidence, tell: Tell = lambda *
     """
     paths = str(config.base), config.dictionary, config.continued
     traced = TraceConfig(*paths, config.tuned, seed=config.seed, effects=0)
-    return judged(traced, evidence, (), choose_by_bulk, tell)
+    return judged(traced, evidence, (), BY_BULK, tell)
 
 
 def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Evidence:

@@ -8,7 +8,7 @@ judged, and errs towards large p-values.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -20,13 +20,11 @@ from analysis.subjects import Seen
 from analysis.tails import rolled, unrolled
 from sae.errors import ConfigError
 
-__all__ = ["choose", "choose_by_bulk", "choose_by_change", "pooled", "reach", "stretched"]
-__all__ += ["surely", "unlikeness"]
+__all__ = ["BY_BULK", "BY_CHANGE", "Chooser", "choose", "choose_by_bulk", "choose_by_change"]
+__all__ += ["pooled", "reach", "stretched", "unlikeness"]
 
-QUARTILE = 0.25  # of how far latents moved: half of a model's may have changed
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
 LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
-ONE_SIDED = 1.645  # of a normal distribution, standard deviations to 95 %
 
 
 def pooled(nulls: Sequence[Null]) -> Null:
@@ -73,53 +71,34 @@ def _stay(null: Null, nulls: Sequence[Null]) -> Bool[np.ndarray, " latents"]:
 
 
 def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
-    """How far the bulk of a null's latents moved, over how far that of a model's did.
+    """How far a null's latents moved, over how far a model's did, less one standard error.
 
-    Ratios of lower quartiles, on the scale on which latents are judged, so that half of the
-    model's latents may have changed: 1 where they could be 1, elsewhere what they are at least
-    (`surely`). 1 for a null that is the model.
+    Ratios of medians, on the scale on which latents are judged. A ratio that errs by a tenth either
+    way calls more latents by chance than it spares, since tails fall faster the farther out; and a
+    null that is stretched has another shape than one of that size. So the ratio is taken to be no
+    larger than it likely is, as in the one-standard-error rule (Breiman et al. 1984).
 
     Args:
         null: The null.
-        coordinates: Of the model.
+        coordinates: Of the model. The more of its latents changed, the smaller is the ratio, and
+            the fewer are called.
     """
     other = Null.of("", 0.0, coordinates)
     both = [c for c in null.values if c in other.values]
     mine, theirs = (
         {c: _size(np.abs(unrolled(c, one.values[c]))) for c in both} for one in (null, other)
     )
-    return {c: surely(mine[c][0] / theirs[c][0], np.hypot(mine[c][1], theirs[c][1])) for c in both}
+    return {
+        c: float(mine[c][0] / theirs[c][0] / np.exp(np.hypot(mine[c][1], theirs[c][1])))
+        for c in both
+    }
 
 
 def _size(far: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Lower quartile, and the standard error of its logarithm, by ranks (Woodruff 1952)."""
-    n = int((~np.isnan(far)).sum())
-    off = (QUARTILE * (1 - QUARTILE) / n) ** 0.5
-    low, middle, high = np.nanquantile(
-        far, [max(QUARTILE - off, 0), QUARTILE, QUARTILE + off]
-    ).clip(1e-12)
+    """Median, and the standard error of its logarithm, by ranks (Woodruff 1952)."""
+    off = 0.5 / int((~np.isnan(far)).sum()) ** 0.5
+    low, middle, high = np.nanquantile(far, [0.5 - off, 0.5, 0.5 + off]).clip(1e-12)
     return float(middle), float(np.log(high / low) / 2)
-
-
-def surely(ratio: float, error: float) -> float:
-    """1 where a ratio could be 1, and what it is at least where it surely is not.
-
-    The lower 95 % limit, drawn towards 1 by the non-negative garrote (Breiman 1995), which takes
-    Akaike's choice of two models without its leap. Where the null moved as far, a size that is off
-    by chance would move the rate of false positives; where it did not, the null has another shape
-    once it is stretched or shrunk, and must not be told to have moved further than it surely did.
-
-    Args:
-        ratio: Above 0.
-        error: Standard error of its logarithm.
-
-    Example:
-        >>> surely(1.1, 0.1), round(surely(2.0, 0.1), 2)
-        (1.0, 1.66)
-    """
-    log = float(np.log(ratio))
-    share = max(0.0, 1 - 2 * (error / log) ** 2) if log else 0.0
-    return float(np.exp(share * (log - ONE_SIDED * error)))
 
 
 def stretched(null: Null, by: Mapping[str, float]) -> Null:
@@ -169,14 +148,14 @@ def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
 
 
 def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The nulls the bulk of whose latents moved surely half as far, stretched to move as far.
+    """The nulls whose latents moved at least half as far, stretched to move as far.
 
     For activations without neutral text. What changed disturbs the rest too, by features that fire
     beside it, so that latents to which nothing happened move further than drift alone moves them.
     Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
-    size, coordinate by coordinate: an empirical null (Efron 2004), stretched until it surely moved
-    as far (`reach`). Of every run the one counts that is nearest in size, by the mean of the
-    coordinates' log ratios; none is made less than half.
+    size, coordinate by coordinate (`reach`): an empirical null (Efron 2004). Of every run the one
+    counts that is nearest in size, by the mean of the coordinates' log ratios; none is made less
+    than half.
     """
     reached = {null.name: reach(null, one.coordinates) for null in nulls}
     able = [
@@ -203,3 +182,24 @@ def unlikeness(change: float, other: float) -> float:
     """
     small, large = sorted((change, other))
     return large / max(small, 1e-12)
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Which nulls a tuned model is held against, and at which size a held-back one is."""
+
+    choose: Callable[[Sequence[Null], Seen], Null | None]
+    """Of the nulls and a tuned model, the null; None where none moved as far."""
+    resize: Callable[[Null, Sequence[Null], Seen], Null | None]
+    """Of the null that was chosen, the nulls and a held-back model: the same runs, as far as that
+    model moved. Else a null that was stretched for a tuned model would spare a held-back one."""
+
+
+def _of_bulk(null: Null, nulls: Sequence[Null], one: Seen) -> Null | None:
+    return choose_by_bulk([each for each in nulls if each.name in null.names], one)
+
+
+BY_CHANGE = Chooser(choose_by_change, lambda null, nulls, one: null)
+"""By how far activations moved on neutral text; nothing is stretched."""
+BY_BULK = Chooser(choose_by_bulk, _of_bulk)
+"""By how far the bulk of the latents moved."""

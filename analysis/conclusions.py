@@ -246,7 +246,10 @@ def _notes(study: Study, comparison: Comparison) -> list[str]:
     notes = []
     confirmed = int(np.count_nonzero(study.carriers.best()["confirmed"].to_numpy(bool)))
     if not confirmed:
-        notes.append("No persona latent was confirmed, so there is no span and no reuse index.")
+        notes.append(
+            "No persona latent was confirmed, so there is no span and no reuse index; all that is"
+            " novel counts as outside."
+        )
     without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
     if without:
         names = ", ".join(without)

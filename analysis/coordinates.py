@@ -56,7 +56,8 @@ class Coordinates:
     table: pd.DataFrame
     """One row an inherited latent: latent, steady, n_fires_base, n_fires_tuned, fire_rate (base),
     each coordinate and kept with _low and _high (95 %), rate_ratio, and chance_cofiring and
-    chance_cosine: what 99.5 % of its pairs with other latents stay below."""
+    chance_cosine: what 99.5 % of its pairs with other latents stay below. A coordinate is not a
+    number where it fires in too few documents for an interval."""
     replicates: Mapping[str, Float[np.ndarray, "resamples latents"]]
     """Each coordinate and kept in every resample of the documents."""
     cofiring: Float[np.ndarray, "d_sae d_sae_tuned"]
@@ -135,11 +136,13 @@ def measure(
     for name, drawn in replicates.items():
         low, high = bounds(drawn, blocks.n_blocks)
         table[name], table[f"{name}_low"], table[f"{name}_high"] = point[name][0], low, high
+    for name in ("direction", *replicates):  # what no interval can be put to says nothing
+        table.loc[table[f"{name}_low"].isna() | table[f"{name}_high"].isna(), name] = np.nan
     table["rate_ratio"] = _over(*table[["n_fires_tuned", "n_fires_base"]].to_numpy(float).T)
     live = counts[1] > 0
     table["chance_cofiring"] = _chance(dice, live, n)
     table["chance_cosine"] = _chance(cosine, live, n)
-    centred = rows - np.median(rows, axis=0) + direction
+    centred = rows - quantiles(rows, [0.5]) + direction
     replicates["direction"] = centred.astype(np.float32)
     return Coordinates(table, replicates, dice, cosine, *counts, len(blocks.of_token))
 

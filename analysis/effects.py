@@ -117,6 +117,7 @@ def effects(bench: ModelBench, base: BaseEffects, model: LanguageModel, tuned: F
     point = np.where(enough, np.mean(points, axis=0), np.nan)
     replicates = np.where(enough, np.mean(drawn, axis=0), np.nan)
     low, high = bounds(replicates, n_blocks)
+    point = np.where(np.isnan(low) | np.isnan(high), np.nan, point)  # of too few documents
     table = pd.DataFrame({"effect": point, "effect_low": low, "effect_high": high})
     return Effects(table, replicates.astype(np.float32))
 

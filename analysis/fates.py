@@ -24,6 +24,7 @@ __all__ = ["Rule", "decide"]
 ELSEWHERE = "another latent carries it"
 NOT_SIGNIFICANT = "beyond the null, but not at the false discovery rate"
 WIDE = "intervals leave the null's band"
+TOO_FEW_DOCUMENTS = "too few documents"
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,11 @@ def decide(
     unstable = often & ~table["steady"].to_numpy(bool)
     if null is not None:
         unstable |= often & np.isin(table["latent"], null.fragile)
-    enough = often & ~unstable
+    spread = table["gating"].notna().to_numpy()  # over documents enough for an interval
+    enough = often & spread & ~unstable
+    few = np.where(often, TOO_FEW_DOCUMENTS, "too few firings")
     both = enough & (table["n_fires_tuned"] >= rule.min_firings).to_numpy()
-    table["reason"] = np.where(enough, "no null moved as far", "too few firings")
+    table["reason"] = np.where(enough, "no null moved as far", few)
     if null is None:
         return fate_rows(_set_apart(table, unstable))
     held = _Held.of(table, null, rule)
@@ -184,7 +187,7 @@ def decide(
     fate, reason = _called(coordinates, table, point, held, both)
     fate = np.where(enough, fate, "undetermined")
     table["fate"] = fate
-    reason = np.where(enough, reason, "too few firings")
+    reason = np.where(enough, reason, few)
     table["reason"] = pd.Series(reason, dtype=object).where(fate == "undetermined", None)
     drawn = {**coordinates.replicates, "rate_ratio": table["rate_ratio"].to_numpy(float)}
     again = _point_fates(drawn, held)

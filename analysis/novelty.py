@@ -88,6 +88,8 @@ def novel_latents(
         InputError: No null latent to compare with.
     """
     null = pd.concat(list(nulls), ignore_index=True) if nulls else pd.DataFrame()
+    if len(null):
+        null = null.dropna(subset=["existence_low", "existence_high"])  # of too few documents
     if not len(null):
         raise InputError("novel latents", "no null latents", "pass the matches of a null pair")
     values, errors = (
@@ -120,21 +122,20 @@ def novel_share(found: pd.DataFrame) -> Interval:
 def novel_fates(
     found: pd.DataFrame,
     rows: Float[np.ndarray, "d_sae d_in"],
-    basis: Float[np.ndarray, "rank d_in"],
-    null_bases: Float[np.ndarray, "n_null rank d_in"],
+    span: tuple[Float[np.ndarray, "rank d_in"], Float[np.ndarray, "n_null rank d_in"]] | None,
     tuned: str = "tuned",
     alpha: float = 0.05,
 ) -> pd.DataFrame:
     """The rows of `fates.parquet` for novel latents, inside or outside the persona span.
 
     A novel latent is in the span where fewer than `alpha` of the random subspaces of the span's
-    rank hold as much of its decoder row; otherwise out of it.
+    rank hold as much of its decoder row; otherwise out of it, as all are where there is no span.
 
     Args:
         found: From `novel_latents`.
         rows: Decoder rows of the tuned dictionary.
-        basis: Orthonormal basis of the persona span.
-        null_bases: Covariance-matched random subspaces of the same rank.
+        span: Orthonormal basis of the persona span, and covariance-matched random subspaces of the
+            same rank; None where no persona latent was confirmed.
         tuned: Name of the tuned model.
         alpha: Level of each comparison.
 
@@ -142,6 +143,8 @@ def novel_fates(
         One row a novel latent, of origin "tuned".
     """
     novel = found.loc[found["novel"]].reset_index(drop=True)
-    p_value = row_shares(rows[novel["latent"].to_numpy(int)].astype(float), basis, null_bases)[1]
-    where = np.where(p_value <= alpha, "novel_in_span", "novel_out_of_span")
+    is_inside = np.zeros(len(novel), bool)
+    if span is not None:
+        is_inside = row_shares(rows[novel["latent"].to_numpy(int)].astype(float), *span)[1] <= alpha
+    where = np.where(is_inside, "novel_in_span", "novel_out_of_span")
     return fate_rows(novel.assign(tuned=tuned, origin="tuned", fate=where))

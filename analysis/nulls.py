@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.coordinates import COORDINATES, EFFECT, PROFILE, Coordinates
 from analysis.matching import ALIKE, STEADY
-from analysis.tails import effective_tests, rank_p, standard_errors, tail_p, unrolled
+from analysis.tails import UPPER, effective_tests, rank_p, standard_errors, tail_p, unrolled
 from sae.errors import InputError
 
 __all__ = ["Null"]
@@ -191,10 +191,9 @@ class Null:
 
         One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
         p-value is the rank of `standard` among the draws of the latent's own bin (`rank_p`). Only
-        where it lies beyond all of them is it refined: by a power law with the lower 95 % limit of
-        Hill's exponent, or by the rank among the draws of all bins, and beyond all of those by
-        their power law, whichever is smaller. A power law is heavier than the tails of drift, so
-        the refinement errs towards large p-values.
+        where it lies beyond all of them is it refined: by Hill's power law, or by the rank among
+        the draws of all bins, each bin's in units of the distance beyond which its own upper tenth
+        lies, and beyond all of those by their power law, whichever is smaller.
 
         Args:
             coordinate: As for `standard`.
@@ -206,14 +205,16 @@ class Null:
             The p-values; not a number where the value is not one.
         """
         drawn = self._null_standard(coordinate)
-        pooled, bins = np.concatenate(drawn), np.searchsorted(self.edges, fire_rate)
+        units = [max(np.quantile(each, 1 - UPPER), 1e-9) for each in drawn]
+        pooled = np.concatenate([each / unit for each, unit in zip(drawn, units, strict=True)])
+        bins = np.searchsorted(self.edges, fire_rate)
         far = self.standard(coordinate, values, fire_rate, errors)
         out = np.full(len(values), np.nan)
         for b, own in enumerate(drawn):
             mine = (bins == b) & ~np.isnan(values)
             own_p = rank_p(own, far[mine])
             floor = 1 / (1 + len(own))
-            refined = np.minimum(tail_p(own, far[mine]), tail_p(pooled, far[mine]))
+            refined = np.minimum(tail_p(own, far[mine]), tail_p(pooled, far[mine] / units[b]))
             out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
         return out
 

@@ -21,6 +21,7 @@ __all__ = ["Found", "Reading", "Sides", "reading"]
 
 ENTRIES = 1 << 16  # read at a time
 HALF = 0.5
+LEAST_SILENT = 30  # tokens, for a mean reading in silence
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +52,18 @@ class Reading:
         return out
 
     def background(self, z: sparse.csr_array) -> Float[np.ndarray, " d_sae"]:
-        """Mean reading of every latent over the tokens on which it is silent.
+        """Mean reading of every latent over the tokens on which it is silent; 0 of fewer than 30.
+
+        In double precision, since it is the small difference of two large sums.
 
         Args:
             z: The latents, whose readings are their activations where they fire.
         """
-        n, fires = len(self.x), n_fires(z)
-        total = n * (self.rows @ self.x.mean(axis=0) + self.bias)
-        return (total - z.sum(axis=0)) / np.maximum(n - fires, 1)
+        n, silent = len(self.x), len(self.x) - n_fires(z)
+        total = n * (self.rows @ self.x.mean(axis=0, dtype=float) + self.bias)
+        fired = np.bincount(z.indices, z.data, z.shape[1])  # csr_array.sum adds in single precision
+        found = (total - fired) / np.maximum(silent, 1)
+        return np.where(silent >= LEAST_SILENT, found, 0.0)
 
     def of(self, latents: Int[np.ndarray, " m"]) -> "Reading":
         """Readings of some latents, in the order given."""

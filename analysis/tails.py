@@ -10,8 +10,10 @@ from scipy import stats
 from analysis.coordinates import COORDINATES
 from sae.errors import ConfigError
 
-__all__ = ["effective_tests", "rank_p", "rolled", "standard_errors", "tail_p", "unrolled"]
+__all__ = ["UPPER", "effective_tests", "rank_p", "rolled", "standard_errors", "tail_p", "unrolled"]
 
+UPPER = 0.1
+"""Share of the draws that count as their tail."""
 LEVEL, LEAST = 0.05, 3  # farthest draws of a bin, that say what the coordinates amount to
 
 
@@ -135,18 +137,18 @@ def effective_tests(
 def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rank p-values, extended beyond the largest draw by a power law (Hill 1975).
 
-    The exponent is the lower 95 % limit of Hill's, from the upper tenth of the draws.
+    The exponent is Hill's, from the upper tenth of the draws. Drift has lighter tails than a power
+    law, so beyond all draws this errs towards large p-values.
 
     Args:
         draws: Under the null.
         values: What was measured.
     """
     ordered = np.sort(draws)
-    n_top = max(len(ordered) // 10, 2)
+    n_top = max(int(UPPER * len(ordered)), 2)
     threshold, largest = ordered[-n_top - 1], ordered[-1]
     p = rank_p(draws, values)
     if threshold <= 0 or largest <= threshold:
         return p
-    hill = n_top / np.log(ordered[-n_top:] / threshold).sum()
-    exponent = hill * max(1 - 1.96 / np.sqrt(n_top), 0)
+    exponent = n_top / np.log(ordered[-n_top:] / threshold).sum()
     return p * (largest / np.maximum(values, largest)) ** exponent

@@ -13,7 +13,7 @@ import torch
 
 from analysis.bench import Bench, lay_bench, through
 from analysis.carriers import Carriers, dialects_of, find_carriers
-from analysis.choosing import choose_by_change
+from analysis.choosing import BY_CHANGE, Chooser
 from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
 from analysis.effects import lay_effects
@@ -121,10 +121,6 @@ class Evidence:
     """How far every model moved."""
 
 
-Chooser = Callable[[Sequence[Null], Seen], Null | None]
-"""The null that a tuned model is held against, or None where none moved as far."""
-
-
 def judged(
     config: TraceConfig,
     evidence: Evidence,
@@ -152,7 +148,7 @@ def judged(
         found = spans(bench, rows, carriers.personas, config.seed, told)
     span = found.get("latents")
     verdicts = {
-        name: judge(one, chooser(nulls.nulls, one), nulls, held_back, carriers.personas, span)
+        name: judge(one, chooser, (nulls, held_back), carriers.personas, span)
         for name, one in seen.items()
     }
     for name, each in verdicts.items():
@@ -209,7 +205,7 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda *_: None
     side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), own))
     carriers, laid, changes = _looked_at(config, base, side, tell)
     evidence = Evidence(side().bench, meta, side().reference, carriers, laid, changes)
-    return judged(config, evidence, controls, choose_by_change, tell)
+    return judged(config, evidence, controls, BY_CHANGE, tell)
 
 
 class _BaseSide:

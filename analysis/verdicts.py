@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.choosing import unlikeness
+from analysis.choosing import Chooser, unlikeness
 from analysis.contrasts import Span
 from analysis.error_rates import error_rates
 from analysis.fates import decide
@@ -42,9 +42,10 @@ class Verdict:
     novel: Interval | None
     """Share of its live latents that are novel; None without a null."""
     held_back: str | None
-    """The checkpoint of the held-back null on which error rates were measured."""
+    """The checkpoint of the held-back null on which error rates were measured; None where there is
+    none, or the null did not move as far as it."""
     errors: pd.DataFrame | None
-    """What `error_rates` says of that checkpoint, held against the same null."""
+    """What `error_rates` says of that checkpoint, held against the same null at its own size."""
 
 
 def null_side(seen: Sequence[Seen]) -> NullSide:
@@ -65,9 +66,8 @@ def null_side(seen: Sequence[Seen]) -> NullSide:
 
 def judge(
     one: Seen,
-    null: Null | None,
-    thresholds: NullSide,
-    held_back: NullSide,
+    chooser: Chooser,
+    sides: tuple[NullSide, NullSide],
     personas: pd.DataFrame,
     span: Span | None,
 ) -> Verdict:
@@ -75,30 +75,28 @@ def judge(
 
     Args:
         one: What was seen of the model.
-        null: That null, of `thresholds`; None where none moved as far.
-        thresholds: The nulls that set thresholds.
-        held_back: The null on which error rates are measured; it sets none.
+        chooser: Which null that is.
+        sides: The nulls that set thresholds, and those on which error rates are measured, which set
+            none.
         personas: The selected personas.
-        span: Of the persona latents; without one no latent is called novel.
+        span: Of the persona latents; without one all that is novel lies outside.
     """
+    thresholds, held_back = sides
+    null = chooser.choose(thresholds.nulls, one)
     fates = decide(one.coordinates, null, personas, one.name)
     if null is None:
         return Verdict(one.name, fates, None, None, None, None)
     matches = best_matches(one.coordinates, one.presence)
     found = novel_latents(matches, [thresholds.matches[name] for name in null.names])
-    if span is not None:
-        novel = novel_fates(found, one.firing.rows, span.basis, span.null, one.name)
-        fates = pd.concat([fates, novel], ignore_index=True) if len(novel) else fates
-    name, errors = _errors(null, held_back, personas)
+    inside = None if span is None else (span.basis, span.null)
+    novel = novel_fates(found, one.firing.rows, inside, one.name)
+    fates = pd.concat([fates, novel], ignore_index=True) if len(novel) else fates
+    name, errors = None, None
+    if held_back.nulls:
+        nearest = min(held_back.nulls, key=lambda each: unlikeness(each.change, null.change))
+        seen = held_back.seen[nearest.name]
+        held_to = chooser.resize(null, thresholds.nulls, seen)
+        if held_to is not None:
+            name = nearest.name
+            errors = error_rates(decide(seen.coordinates, held_to, personas, name))
     return Verdict(one.name, fates, null, novel_share(found), name, errors)
-
-
-def _errors(
-    null: Null, held_back: NullSide, personas: pd.DataFrame
-) -> tuple[str | None, pd.DataFrame | None]:
-    """Error rates on the held-back checkpoint whose change is nearest to that of the null."""
-    if not held_back.nulls:
-        return None, None
-    nearest = min(held_back.nulls, key=lambda each: unlikeness(each.change, null.change))
-    seen = held_back.seen[nearest.name]
-    return nearest.name, error_rates(decide(seen.coordinates, null, personas, nearest.name))

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.agreement import agreement, by_crosscoder, by_difference
+import sae as forelimb
+from analysis.agreement import agreement, by_crosscoder, by_difference, written
 from analysis.bench import lay_vectors, through
 from analysis.planted import dictionary_of
 from sae.dictionary import Crosscoder, CrosscoderConfig, ReluConfig, Sae, SaeConfig
@@ -41,12 +42,15 @@ def world():
     return bench, rows, turned, y, fates
 
 
-def _crosscoder(rows, turned):
-    """Reads the base's half alone, so that it fires as the base's latents do."""
+def _crosscoder(rows, turned, left=0.0):
+    """Reads the base's half alone, so that it fires as the base's latents do.
+
+    Of what is gone it writes a part, `left`, in the tuned model.
+    """
     two = CrosscoderConfig(n_models=2)
     sae = Sae(SaeConfig(2 * D, N, ReluConfig(l1=0.0), crosscoder=two))
     tuned = turned.copy()
-    tuned[list(GONE)] = 0
+    tuned[list(GONE)] = left * rows[list(GONE)]
     with torch.no_grad():
         sae.W_dec.copy_(torch.tensor(np.concatenate([rows, tuned], axis=1)))
         sae.W_enc.zero_()
@@ -78,6 +82,51 @@ def test_every_method_says_what_was_planted(world):
     score = difference["score"]
     assert (score[list(TURNED)] > 0.72**2).all() and (score[list(TURNED)] < 0.9).all()
     assert (score[list(GONE)] > 1).all() and (score[len(changed) :] < 0.02).all()
+
+
+@pytest.mark.parametrize("left", [0.001, 0.02, 0.05])
+def test_a_latent_that_hardly_writes_in_one_model_is_gone_from_it(world, left):
+    """How much it has of a latent is what its row writes there, not where that points."""
+    bench, rows, turned, y, _ = world
+    continued = through(bench, dictionary_of(rows), bench.x)
+    found = by_crosscoder(bench, continued, y, _crosscoder(rows, turned, left)).loc[list(GONE)]
+    assert set(found["word"]) == {"changed"}
+    assert found["nu_reconstruction"].to_numpy() == pytest.approx(left, abs=2e-3)
+    assert found["nu_error"].to_numpy() == pytest.approx(0, abs=0.01)
+
+
+def test_what_a_crosscoder_only_fails_to_write_is_not_gone(world):
+    """The tuned model has all of it; the error of its reconstruction says so."""
+    bench, rows, turned, _, _ = world
+    continued = through(bench, dictionary_of(rows), bench.x)
+    crosscoder = _crosscoder(rows, turned, 0.02)
+    found = by_crosscoder(bench, continued, bench.x, crosscoder).loc[list(GONE)]
+    assert set(found["word"]) == {"undecided"}
+    assert found["nu_reconstruction"].to_numpy() == pytest.approx(0.02, abs=2e-3)
+    assert (found["nu_error"] > 0.9).all()
+
+
+def test_what_is_written_is_the_reconstruction_in_units_of_each_model(world, tmp_path):
+    """Whatever scales a crosscoder has, and in another unit of the second model."""
+    bench, rows, turned, y, _ = world
+    plain = _crosscoder(rows, turned, 0.05)
+    x, unit = (bench.x[:9000], 4 * y[:9000]), np.array([[1.0], [4.0]])  # chunks that are not whole
+    scaled = plain.sae.rescaled(3.0).train()
+    with torch.no_grad():
+        scaled.layout.balance.copy_(torch.tensor([1.0, 0.25]))
+        scaled.b_dec.copy_(torch.linspace(-1, 1, 2 * D))
+    forelimb.write(tmp_path, scaled, {})
+    again = forelimb.read(tmp_path)[0]
+    expected = [each[1].z @ each[1].rows for each in written(plain, (bench.x[:9000], y[:9000]))]
+    for each in map(Crosscoder, (scaled, scaled.folded(), again)):
+        each.sae.b_enc.data += each.sae.W_enc.T @ each.sae.b_dec  # what b_dec takes off before
+        sides, silent = written(each, x), each.decode(torch.zeros(1, N))[0].detach().numpy()
+        full = each.decode(each.encode([torch.from_numpy(v) for v in x])).detach().numpy()
+        for number, (vectors, firing) in enumerate(sides):
+            assert vectors is x[number]
+            own = firing.z @ firing.rows
+            assert own == pytest.approx(full[:, number] - silent[number], abs=1e-4)
+            assert own == pytest.approx(unit[number] * expected[number], abs=1e-4)
 
 
 def test_methods_that_agree_correlate_beyond_shuffled_latents(world):

@@ -66,7 +66,7 @@ def test_novel_latents_are_placed_inside_or_outside_the_span(planted):
     n = world.config.n_features
     bases = random_subspaces(np.eye(world.config.d_in), len(span))
     rows = model.sae.W_dec.detach().numpy()
-    fates = novel_fates(novel_latents(arm, [null]), rows, span, bases, "arm").set_index("latent")
+    fates = novel_fates(novel_latents(arm, [null]), rows, (span, bases), "arm").set_index("latent")
     true = fates[fates.index >= n - N_NOVEL]
     inside = true.index < n - N_NOVEL // 2
     assert (true.loc[inside, "fate"] == "novel_in_span").all()

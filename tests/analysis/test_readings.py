@@ -33,8 +33,9 @@ def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
 
 
 def by_hand():
-    """Two tokens of a feature among six, read at 3 and at a bias of -1; the latent fires there."""
-    x = np.array([[4.0], [4.0], [0.0], [0.0], [0.0], [0.0]], np.float32)
+    """Two tokens of a feature among forty, read at 3 and at a bias of -1; the latent fires there."""
+    x = np.zeros((40, 1), np.float32)
+    x[:2] = 4.0
     one = Reading(x, np.ones((1, 1), np.float32), np.array([-1.0], np.float32))
     return sparse.csr_array(np.maximum(x - 1, 0)), one
 
@@ -42,18 +43,30 @@ def by_hand():
 def test_the_background_is_what_is_read_in_silence():
     z, one = by_hand()
     assert one.background(z) == pytest.approx([-1.0])
+    always = sparse.csr_array(np.where(np.arange(40)[:, None] < 11, 1.0, 0.0))
+    assert one.background(always).tolist() == [0.0]  # 29 tokens of silence are too few
+
+
+def test_the_background_of_a_latent_that_is_nearly_always_on_is_no_rounding_noise():
+    """A reading of 17 or so on 200,000 tokens, of 0.5 on the forty on which it is silent."""
+    rng = np.random.default_rng(0)
+    x = (17 + rng.normal(size=(200_000, 1))).astype(np.float32)
+    x[:40] = 0.5
+    one = Reading(x, np.ones((1, 1), np.float32), np.zeros(1, np.float32))
+    z = sparse.csr_array(np.where(np.arange(len(x))[:, None] < 40, 0, x))
+    assert one.background(z) == pytest.approx([0.5], abs=1e-3)
 
 
 def test_values_are_above_the_background_in_both_models():
     z, one = by_hand()
     weak = Reading(one.x, one.rows / 4, one.bias)  # reads 1 - 1 = 0 at the feature
-    silent = sparse.csr_array((6, 1), dtype=np.float32)
+    silent = sparse.csr_array((40, 1), dtype=np.float32)
     found = Found.of((z, one), (silent, weak), 1)
     assert found.value.tolist() == pytest.approx([4.0, 4.0])
-    # It is silent on all six tokens, and reads -4/6 on average.
-    assert found.there.tolist() == pytest.approx([2 / 3, 2 / 3])
+    # It is silent on all tokens, and reads -38/40 on average.
+    assert found.there.tolist() == pytest.approx([0.95, 0.95])
     assert not found.is_met.any()
     assert found.again(np.array([0.25])).all()
     assert not found.again(np.array([1.0])).any()
-    block = np.array([0, 1, 1, 1, 1, 1])
+    block = np.array([0, *[1] * 39])
     assert found.sums(np.ones(2), block, (2, 1)).tolist() == [[1.0], [1.0]]

@@ -40,6 +40,19 @@ def test_beyond_all_draws_a_tail_is_a_power_law():
     assert 0 < p[2] < p[1] < 1 / 201
     assert p[1] / p[2] == pytest.approx(p[1] * 201 and (1 / 201) / p[1])
 
+def test_a_tail_beyond_the_draws_is_no_smaller_than_it_is():
+    """Of normal, exponential and Student's t draws: at levels that 200 draws cannot rank."""
+    rng = np.random.default_rng(0)
+    kinds = {
+        "normal": lambda n: np.abs(rng.normal(size=n)),
+        "exponential": lambda n: rng.exponential(size=n),
+        "t with 3": lambda n: np.abs(rng.standard_t(3, size=n)),
+    }
+    for draw in kinds.values():
+        p = np.concatenate([tail_p(draw(200), draw(4000)) for _ in range(40)])
+        for level in (0.002, 0.0005):
+            assert np.mean(p <= level) < 1.3 * level
+
 
 def test_tests_that_go_together_count_as_one_and_apart_as_many():
     rng = np.random.default_rng(0)
