@@ -253,7 +253,8 @@ def _notes(study: Study, comparison: Comparison) -> list[str]:
     without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
     if without:
         names = ", ".join(without)
-        notes.append(f"No null moved as far as {names}: every latent there is undetermined.")
+        why = f"No null moved as far as {names}" if study.nulls.nulls else "No null was given"
+        notes.append(f"{why}: every latent of {names} is undetermined.")
     coarse = [
         name
         for name, verdict in study.verdicts.items()

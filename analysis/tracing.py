@@ -18,7 +18,6 @@ from analysis.contrasts import Span, spans
 from analysis.controls import Control, Controlled, judge_control, lay_control, open_control
 from analysis.effects import lay_effects
 from analysis.experiments.plan import Plan
-from analysis.nulls import Null
 from analysis.subjects import Reference, Seen, Subject, look, with_scaling
 from analysis.traces import Firing
 from analysis.verdicts import NullSide, Verdict, judge, null_side

@@ -105,6 +105,7 @@ def _context(trace: Trace) -> dict[str, Any]:
         "primary": name,
         "conclusion": words.conclusion(summary),
         "scope": words.scope(summary),
+        "of_caches": words.of_caches(summary),
         "evidence": words.evidence(summary),
         "states": words.STATES,
         "fate_sentence": said,

@@ -211,12 +211,13 @@ def sizes(summary: Summary) -> Table:
         "tuned model",
         "tuned on",
         "weights",
-        "activations, neutral text",
+        "activations",
         "KL, nats a token",
         "null it is held against",
     )
     return Table(
-        "Size of every change from base; weights and activations relative to their own norm",
+        "Size of every change from base; weights over their norm, activations (of neutral text, or "
+        "of all held-out tokens where caches were traced) over their distance from their mean",
         head,
         rows,
         frozenset({0, 1, 5}),

@@ -187,8 +187,19 @@ def evidence(summary: Summary) -> list[Evidence]:
     found = [_in_span(name, arm), *(_difference(row, summary) for row in rows)]
     if not rows:
         text = f"No other arm was compared with {name} at matched KL."
+        if of_caches(summary):
+            text = f"{name} is compared with no other arm: caches have no KL to match arms at."
         found.append(Evidence("undecided", text))
     return [*found, _reuse(name, summary)]
+
+
+def of_caches(summary: Summary) -> bool:
+    """Whether caches were traced: with no language model, no KL of any arm was measured.
+
+    Args:
+        summary: Of the trace.
+    """
+    return all(arm.size.kl is None for arm in summary.arms.values())
 
 
 def conclusion(summary: Summary) -> str:

@@ -199,3 +199,15 @@ def test_among_nulls_of_caches_the_nearest_are_pooled():
     assert found is not None and found.names == ("one",)
     found = choose_by_bulk([of("half", 0.4), of("one", 0.9), of("more", 1.2)], tuned(1.0))
     assert found is not None and found.names == ("more", "one")
+
+
+def test_a_held_back_model_is_held_to_the_same_null_at_its_own_size():
+    """Else a null that was stretched for a tuned model would spare it."""
+    nulls = [of("one", 1.0, n=MANY)]
+    wide, held = choose_by_bulk(nulls, tuned(1.8, n=MANY)), tuned(1.0, n=MANY, seed=2)
+    assert wide is not None
+    again = BY_BULK.resize(wide, nulls, held)
+    assert again is not None and again.names == wide.names
+    assert np.std(again.values["gain"]) < 0.7 * np.std(wide.values["gain"])
+    assert BY_BULK.resize(wide, nulls, tuned(3.0, n=MANY)) is None
+    assert BY_CHANGE.resize(wide, nulls, held) is wide

@@ -33,7 +33,7 @@ def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
 
 
 def by_hand():
-    """Two tokens of a feature among forty, read at 3 and at a bias of -1; the latent fires there."""
+    """Two tokens of a feature among forty, read at 3, with a bias of -1; the latent fires there."""
     x = np.zeros((40, 1), np.float32)
     x[:2] = 4.0
     one = Reading(x, np.ones((1, 1), np.float32), np.array([-1.0], np.float32))
