@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
@@ -19,16 +20,14 @@ from torch import Tensor
 
 from sae.errors import ConfigError, InputError
 from sae.stream.activations import HookPoint, harvest, outliers
+from sae.stream.manifest import SCHEMA, read_manifest, read_member, require_said
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
 
-__all__ = ["SCHEMA", "ActivationCache", "save_cache", "write_cache"]
+__all__ = ["ActivationCache", "save_cache", "write_cache"]
 
-SCHEMA = "forelimb.activations/1"
-"""What a manifest calls itself; another name or number is refused."""
-REQUIRED = frozenset(
-    {"schema", "model", "hook", "d_in", "dtype", "n_tokens", "table_sha256", "shards"}
-)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of vectors that are taken; all are kept as float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +50,13 @@ class ActivationCache:
         """The cache in a folder; shards are read when they are asked for.
 
         Raises:
-            InputError: There is no cache, it is of another schema, or its table of tokens is
-                damaged; the message names the file.
+            InputError: There is no cache, it is of another schema, its manifest lacks a field or
+                holds one of another type, or names a file outside the folder, or its table of
+                tokens is damaged; the message names the file.
         """
         path = Path(path)
-        manifest = _manifest(path / "manifest.json")
-        data = _checked(path / "tokens.parquet", manifest["table_sha256"])
+        manifest = read_manifest(path / "manifest.json")
+        data = read_member(path, "tokens.parquet", manifest["table_sha256"])
         cache = cls(path, manifest, pd.read_parquet(io.BytesIO(data)))
         if not len(cache.tokens) == cache.n_tokens == sum(s["n"] for s in manifest["shards"]):
             raise InputError(f"cache {path}", "counts of tokens that differ", "harvest it again")
@@ -92,12 +92,14 @@ class ActivationCache:
         """Residual vectors of one shard, unscaled float32.
 
         Raises:
-            InputError: The file is missing or differs from the one written; the message names it.
+            InputError: The file is missing, differs from the one written, or is a link to outside
+                the folder; the message names it.
         """
         entry = self.manifest["shards"][number]
         path = self.path / entry["file"]
         try:
-            x = safetensors.torch.load(_checked(path, entry["sha256"]))["x"]
+            data = read_member(self.path, entry["file"], entry["sha256"])
+            x = safetensors.torch.load(data)["x"]
         except (SafetensorError, KeyError) as error:
             raise InputError(f"shard {path}", f"no vectors ({error})", "harvest again") from error
         if x.shape != (entry["n"], self.d_in):
@@ -127,7 +129,7 @@ def write_cache(
 
     Raises:
         ConfigError: The folder holds something other than a cache, or there is no such hook.
-        InputError: The activations are not finite.
+        InputError: The activations are not finite, or the text has no token.
     """
     said = {
         "model": model.name,
@@ -151,17 +153,20 @@ def save_cache(
 
     Args:
         path: Folder to write; a cache that is there is replaced.
-        shards: Vectors in the order of the tokens, a shard each, drawn one by one.
-        tokens: A row a token: doc, pos, token_id, token, role, persona, context, split, and
-            what else there is. `is_special` is false and `is_outlier` told by the norms where
-            they are absent.
-        said: For the manifest: model and hook at least, and `tokens_sha256`, by which caches of
-            the same tokens know each other; that of the table where it is absent.
+        shards: Vectors in the order of the tokens, a shard each, drawn one by one; float16,
+            bfloat16 and float64 ones are kept as float32.
+        tokens: A row a token, one at least: doc, pos, token_id, token, role, persona, context,
+            split, and what else there is. `is_special` is false and `is_outlier` told by the norms
+            where they are absent.
+        said: For the manifest: model and hook at least, strings that are not empty, and
+            `tokens_sha256`, by which caches of the same tokens know each other; that of the table
+            where it is absent.
 
     Raises:
         ConfigError: The folder holds something other than a cache.
-        InputError: There are not as many vectors as tokens, they are of several widths, or some
-            are not finite.
+        InputError: What is said lacks model or hook, there is no token, a shard is no floating
+            tensor [n, d_in], there are not as many vectors as tokens, they are of several widths,
+            or some are not finite as float32. A cache that was there stays as it was.
 
     Example:
         >>> import tempfile
@@ -173,6 +178,9 @@ def save_cache(
         3
     """
     path = Path(path)
+    require_said(f"a cache in {path}", said)
+    if not len(tokens):
+        raise InputError(f"a cache in {path}", "a table of no tokens", "give one token or more")
     empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not empty and not (path / "manifest.json").exists():
         do = "choose a new folder or empty this one"
@@ -180,7 +188,8 @@ def save_cache(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        _fill(draft, shards, tokens, said)
+        checked = (_vectors(f"shard {i} for {path}", x) for i, x in enumerate(shards))
+        _fill(draft, checked, tokens, said)
         if path.exists():
             shutil.rmtree(path)
         draft.chmod(0o755)  # made for its owner alone
@@ -200,8 +209,6 @@ def _fill(
     norms: list[Tensor] = []
     widths: set[int] = set()
     for x in vectors:
-        if not x.isfinite().all():
-            raise InputError("vectors for a cache", "NaN or infinite ones", "check the model")
         name = f"shard-{len(shards):05d}.safetensors"
         data = safetensors.torch.save({"x": x.float().contiguous()})
         (draft / name).write_bytes(data)
@@ -216,10 +223,8 @@ def _fill(
     missing = {name: each for name, each in marks.items() if name not in tokens}
     tokens.assign(**missing).to_parquet(draft / "tokens.parquet", index=False)
     table_sha256 = hashlib.sha256((draft / "tokens.parquet").read_bytes()).hexdigest()
-    manifest = {
-        "schema": SCHEMA,
-        "tokens_sha256": table_sha256,
-        **said,
+    manifest = {"schema": SCHEMA, "tokens_sha256": table_sha256, **said} | {
+        "schema": SCHEMA,  # whatever else was said
         "d_in": widths.pop(),
         "dtype": "float32",
         "n_tokens": n,
@@ -227,6 +232,25 @@ def _fill(
         "shards": shards,
     }
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _vectors(asked: str, x: Any) -> Float[Tensor, "n d_in"]:
+    """A shard, if it is one, on the CPU and free of what it was computed from."""
+    is_dense = isinstance(x, Tensor) and x.layout == torch.strided
+    if not (is_dense and x.dtype in FLOATS and x.ndim == 2 and x.shape[1]):
+        do = "give floating vectors [n, d_in] as tensors, and wrap a lone tensor in a list"
+        raise InputError(asked, _described(x), do)
+    if not x.float().isfinite().all():
+        raise InputError(asked, "NaN or infinite vectors as float32", "check the model")
+    return x.detach().cpu()
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, Tensor):
+        sparse = "" if x.layout == torch.strided else "sparse "
+        return f"a {sparse}{x.dtype} tensor of shape {tuple(x.shape)}"
+    kind = type(x).__qualname__
+    return f"a numpy.{kind} of shape {x.shape}" if isinstance(x, np.ndarray) else f"a {kind}"
 
 
 def _shards(
@@ -241,31 +265,3 @@ def _shards(
             yield from full
             waiting = [rest.clone()]  # at most a shard, never nothing
     yield torch.cat(waiting)
-
-
-def _manifest(path: Path) -> Mapping[str, Any]:
-    asked = f"activation cache {path.parent}"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(asked, "no manifest.json", "harvest one or check the path") from error
-    except ValueError as error:
-        raise InputError(asked, f"a damaged {path} ({error})", "harvest it again") from error
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise InputError(asked, f"schema {schema} in {path}", f"harvest it as {SCHEMA}")
-    if missing := REQUIRED - set(manifest):
-        found = f"{path} without {', '.join(sorted(missing))}"
-        raise InputError(asked, found, "harvest it again")
-    return manifest
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    """Content of a file that must have a hash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"file {path}", str(error), "harvest the cache again") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(f"file {path}", "not what was written", "harvest the cache again")
-    return data

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -179,3 +180,84 @@ def test_vectors_that_do_not_fit_leave_nothing(shards, why, tmp_path):
     with pytest.raises(InputError, match=re.escape(why)):
         save_cache(tmp_path / "c", shards, labelled(6), SAID)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"model": "mine"}, "said without hook"),
+        ({}, "said without hook, model"),
+        (SAID | {"hook": " "}, "said with hook ' ', not a non-empty string"),
+        (SAID | {"model": None}, "said with model None, not a non-empty string"),
+        (SAID | {"seen": {1, 2}}, "set is not JSON serializable"),
+    ],
+)
+def test_what_open_would_refuse_leaves_the_old_cache(said, why, tmp_path):
+    path = save_cache(tmp_path / "c", [torch.ones(2, 3)], labelled(2), SAID).path
+    drawn = []
+    shards = (drawn.append(x) or x for x in [torch.zeros(2, 3)])
+    with pytest.raises(InputError, match=re.escape(why)) as caught:
+        save_cache(path, shards, labelled(2), said)
+    assert drawn == []
+    assert str(path) in str(caught.value)
+    assert caught.value.do.startswith("give said")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+    assert torch.equal(read_all(path)[0], torch.ones(2, 3))
+    if not {"model", "hook"} <= said.keys():
+        assert caught.value.do == "give said model and hook"
+
+
+def test_a_cache_of_no_tokens_is_refused_before_anything_is_written(tmp_path):
+    path = tmp_path / "new" / "c"
+    with pytest.raises(InputError, match="a table of no tokens"):
+        save_cache(path, [torch.ones(0, 3)], labelled(0), SAID)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_manifest_may_be_said_again_for_other_vectors(tmp_path):
+    said = {**save_cache(tmp_path / "a", [torch.ones(2, 3)], labelled(2), SAID).manifest}
+    again = save_cache(tmp_path / "b", [torch.ones(2, 4)], labelled(2), said | {"schema": "x"})
+    assert (again.manifest["schema"], again.d_in) == (said["schema"], 4)
+
+
+@pytest.mark.parametrize(
+    ("shards", "number", "found"),
+    [
+        ([np.ones((2, 3), np.float32)], 0, "a numpy.ndarray of shape (2, 3)"),
+        (np.ones((2, 3)), 0, "a numpy.ndarray of shape (3,)"),
+        (torch.ones(2, 3), 0, "a torch.float32 tensor of shape (3,)"),
+        ([torch.ones(1, 3), torch.ones(3)], 1, "a torch.float32 tensor of shape (3,)"),
+        ([torch.ones(1, 2, 3)], 0, "a torch.float32 tensor of shape (1, 2, 3)"),
+        ([torch.tensor(1.0)], 0, "a torch.float32 tensor of shape ()"),
+        ([torch.ones(2, 0)], 0, "a torch.float32 tensor of shape (2, 0)"),
+        ([torch.ones(1, 3), torch.ones(1, 3).int()], 1, "a torch.int32 tensor of shape (1, 3)"),
+        ([torch.ones(2, 3, dtype=torch.complex64)], 0, "a torch.complex64 tensor of"),
+        ([torch.ones(2, 3).to_sparse()], 0, "a sparse torch.float32 tensor of shape (2, 3)"),
+        ([[[1.0, 2.0]]], 0, "a list"),
+        ([torch.tensor([[1.0, float("inf")]])], 0, "NaN or infinite"),
+        ([torch.full((2, 2), 1e39, dtype=torch.float64)], 0, "NaN or infinite vectors as float32"),
+    ],
+)
+def test_a_shard_that_is_none_is_named(shards, number, found, tmp_path):
+    path = save_cache(tmp_path / "c", [torch.ones(2, 3)], labelled(2), SAID).path
+    with pytest.raises(InputError, match=re.escape(found)) as caught:
+        save_cache(path, iter(shards), labelled(2), SAID)
+    assert caught.value.asked == f"shard {number} for {path}"
+    if "NaN" not in found:
+        do = "give floating vectors [n, d_in] as tensors, and wrap a lone tensor in a list"
+        assert caught.value.do == do
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+    read_all(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("grad", [False, True])
+def test_floating_vectors_of_any_width_are_kept_as_float32(dtype, grad, tmp_path):
+    x = torch.tensor([[1.5, -2.0], [0.25, 3.0], [4.0, 4.0], [512.0, 1.0]], dtype=dtype)
+    given = x.clone().requires_grad_(grad)
+    shards = [given[:0], given.T[:, :3].T, given[3:]]  # an empty and an uneven one among them
+    cache = save_cache(tmp_path / "c", shards, labelled(4), SAID)
+    read = torch.cat(read_all(cache.path))
+    assert (read.dtype, read.requires_grad) == (torch.float32, False)
+    assert torch.equal(read, x.float())
+    assert cache.tokens["is_outlier"].tolist() == [False] * 3 + [True]
