@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from scripts import tell_lineage
-from scripts.tell_lineage import by_onset
+from scripts._lineage import by_onset
 
 
 def test_a_trace_of_two_models_is_told_in_their_order(tiny_trace, door, tmp_path):
