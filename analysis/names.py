@@ -49,6 +49,7 @@ COLUMNS = (
     *(f"{c}{limit}" for c in _MEASURED for limit in ("", "_low", "_high")),
     "nu_reconstruction",
     "nu_error",
+    "information",
     "reason",
     "n_fires",
 )

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from analysis.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.coordinates import Coordinates, measure
 from analysis.effects import BaseEffects, effects
-from analysis.existence import latent_scaling, presence
+from analysis.existence import information, latent_scaling, presence
 from analysis.frozen import read_again
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
@@ -154,7 +154,7 @@ def lay(
 
 
 def with_scaling(bench: Bench, continued: Firing, one: Seen, fates: pd.DataFrame) -> pd.DataFrame:
-    """Fates with what latent scaling says: how much of each latent the other model has.
+    """Fates with how much of each latent the other model has, by latent scaling and a linear map.
 
     An inherited latent is asked for in the tuned model, where the part of its like is put back into
     the error; one of origin `tuned` in the base model, which has no like of it.
@@ -166,17 +166,26 @@ def with_scaling(bench: Bench, continued: Firing, one: Seen, fates: pd.DataFrame
         fates: Its rows of `fates.parquet`.
 
     Returns:
-        The rows, their `nu_error` and `nu_reconstruction` filled; null for a latent that is silent.
+        The rows, filled in: `nu_error` and `nu_reconstruction`, null for a latent that is silent;
+        `information`, the share of its variance on split confirm that a linear map of the other
+        model's activations predicts, fitted on split select, null where a split has no tokens.
     """
     base, tuned = (bench.x, continued), (one.x, one.firing)
-    out, names = fates.copy(), ["nu_error", "nu_reconstruction"]
+    out, names = fates.assign(information=np.nan), ["nu_error", "nu_reconstruction"]
+    parts = [bench.in_split(split) for split in ("select", "confirm")]
     for origin, own, other in (("base", base, tuned), ("tuned", tuned, base)):
         mine = (out["origin"] == origin).to_numpy()
         if mine.any():
-            n = len(own[1].rows)
-            partner = np.arange(n) if origin == "base" else np.full(n, -1)
+            latent = out.loc[mine, "latent"].to_numpy()
+            partner = np.full(len(own[1].rows), -1)
+            if origin == "base":  # one that the other's dictionary has not has no like there
+                there = latent[latent < len(other[1].rows)]
+                partner[there] = there
             found = latent_scaling(own, other, partner, bench.blocks, bench.weights)
-            out.loc[mine, names] = found.loc[out.loc[mine, "latent"], names].to_numpy()
+            out.loc[mine, names] = found.loc[latent, names].to_numpy()
+            if all(part.any() for part in parts):
+                told = information(own[1].z, other[0], parts)
+                out.loc[mine, "information"] = told[latent]
     return out
 
 

@@ -40,6 +40,7 @@ def test_beyond_all_draws_a_tail_is_a_power_law():
     assert 0 < p[2] < p[1] < 1 / 201
     assert p[1] / p[2] == pytest.approx(p[1] * 201 and (1 / 201) / p[1])
 
+
 def test_a_tail_beyond_the_draws_is_no_smaller_than_it_is():
     """Of normal, exponential and Student's t draws: at levels that 200 draws cannot rank."""
     rng = np.random.default_rng(0)
