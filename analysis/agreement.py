@@ -21,7 +21,7 @@ from analysis.existence import Laid, latent_scaling
 from analysis.matching import ALIKE
 from analysis.matrices import cofiring
 from analysis.traces import Firing, reconstructed
-from sae.dictionary.crosscoder import Crosscoder
+from sae.dictionary.crosscoder import Crosscoder, side_by_side
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 
@@ -128,7 +128,6 @@ def by_crosscoder(
     cosine = np.nan_to_num(crosscoder.cosines().detach().numpy())
     said = binned(share, cosine)
     nu = latent_scaling(own, other, np.arange(len(share)), bench.blocks, bench.weights)
-    nu = nu[["nu_reconstruction", "nu_error"]]
     specific = (nu["nu_reconstruction"] < NU_RECONSTRUCTION) & (nu["nu_error"] < NU_ERROR)
     said[(said == "lost") & ~specific.to_numpy()] = "other"
     word = np.select(
@@ -140,8 +139,9 @@ def by_crosscoder(
         "score": np.where(is_found, (1 - cosine * ratio)[partner], np.nan),
         "word": np.where(is_found, word[partner], UNDECIDED),
     }
-    scaled = {name: np.where(is_found, each[partner], np.nan) for name, each in nu.items()}
-    return pd.DataFrame(table | scaled)
+    for name in ("nu_reconstruction", "nu_error"):
+        table[name] = np.where(is_found, nu[name].to_numpy()[partner], np.nan)
+    return pd.DataFrame(table)
 
 
 def written(
@@ -160,19 +160,20 @@ def written(
         For each model its vectors, and a firing whose z are the crosscoder's own and whose rows,
         unlike those of one model's dictionary, are what a latent of 1 adds there: `z @ rows` is
         what it reconstructs, but for the bias.
+
+    Raises:
+        InputError: The models differ in tokens or width.
     """
     crosscoder.sae.eval()
-    chunks = zip(*(torch.from_numpy(each).split(CHUNK) for each in x), strict=True)
-    z = sparse.csr_array(sparse.vstack([_encoded(crosscoder, each) for each in chunks], "csr"))
+    chunks = side_by_side([torch.from_numpy(each) for each in x]).split(CHUNK)
+    z = sparse.csr_array(sparse.vstack([_encoded(crosscoder.sae, each) for each in chunks], "csr"))
     rows = crosscoder.directions.float().numpy()
     return tuple((each, Firing(z, own)) for each, own in zip(x, rows, strict=True))
 
 
 @torch.no_grad()
-def _encoded(
-    crosscoder: Crosscoder, x: Sequence[Float[torch.Tensor, "n d_model"]]
-) -> sparse.csr_array:
-    kept = crosscoder.encode_sparse(x)
+def _encoded(sae: Sae, x: Float[torch.Tensor, "n d_in"]) -> sparse.csr_array:
+    kept = sae.encode_sparse(x)
     parts = kept.value.float().numpy(), kept.index.int().numpy(), kept.starts.int().numpy()
     return sparse.csr_array(parts, (len(kept), kept.d_sae))
 

@@ -1,13 +1,15 @@
 """The flags of `compare_methods`, and what they ask for."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
 
 import sae
 from analysis.agreement import Agreement, agreement
@@ -63,7 +65,8 @@ def agreed(config: Config) -> Callable[[], dict[str, Any]]:
         What writes agreement.json and agreement.parquet.
 
     Raises:
-        ConfigError: A dictionary is not what its flag says, of other models or of another hook.
+        ConfigError: A dictionary is not what its flag says, of other models, of the two in another
+            order or of another hook, or the trace is of another dictionary.
         InputError: A part is missing or damaged.
     """
     fates = read_parts(config.trace)["fates"]
@@ -77,10 +80,20 @@ def agreed(config: Config) -> Callable[[], dict[str, Any]]:
         found = ", ".join(paths) or "no tuned models"
         raise ConfigError(f"--tuned {config.tuned}", found, "name it in --cast.tuned")
     own, meta = sae.read(config.continued / "base")
-    crosscoder = _of(config.crosscoder, "crosscoder", meta)
-    difference = _of(config.difference, "difference", meta)
+    _require_traced(config.trace / "directions.safetensors", config.continued / "base", own)
+    crosscoder, of_crosscoder = _of(config.crosscoder, "crosscoder", meta)
+    difference, of_difference = _of(config.difference, "difference", meta)
     base, model = load_model(cast.base), load_model(paths[config.tuned])
     check_pair(base, model)
+    pair = [(each.name, each.weights_sha256) for each in (base, model)]
+    _require_models(config.continued / "base", [meta], pair[:1], "name its model as --cast.base")
+    at = config.continued / config.tuned
+    if at.is_dir():
+        do = f"name its model in --cast.tuned as {config.tuned}"
+        _require_models(at, [sae.read(at)[1]], pair[1:], do)
+    do = f"fit it with fit_together --models {base.name} {model.name}"
+    _require_models(config.crosscoder, of_crosscoder, pair, do)
+    _require_models(config.difference, of_difference, pair, do)
     texts = texts_of(config.text, config.organism)
     text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
     bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
@@ -99,16 +112,56 @@ def _written(found: Agreement, config: Config) -> dict[str, Any]:
     return {"n_latents": len(found.latents)}
 
 
-def _of(path: Path, kind: str, own: dict[str, Any]) -> Sae:
-    """A dictionary of two models, once it is seen to be of the trace's hook."""
+def _of(path: Path, kind: str, own: dict[str, Any]) -> tuple[Sae, list[dict[str, Any]]]:
+    """A dictionary of two models, once it is seen to be of the trace's hook, and which two."""
     found, meta = sae.read(path)
-    said = (meta.get(OF) or {}).get("kind", "a dictionary of one model")
+    of = meta.get(OF) or {}
+    said = of.get("kind", "a dictionary of one model")
     if said != kind:
         raise ConfigError(f"{path} as a {kind}", str(said), f"fit it with --of.kind {kind}")
     if meta.get("hook") != own.get("hook"):
         do = "fit it at the trace's hook"
         raise ConfigError(f"{path} at {own.get('hook')}", str(meta.get("hook")), do)
-    return found.eval()
+    return found.eval(), of["models"]
+
+
+def _require_models(
+    path: Path, told: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, str]], do: str
+) -> None:
+    """Refuses a dictionary that says it was fitted on other weights, or in another order.
+
+    Args:
+        path: Where it is.
+        told: What it says of each of its models; one that says no hash, as of another library,
+            is believed.
+        models: Name and hash of the weights of each that is wanted.
+        do: The next step.
+    """
+    said, wanted = [each.get("model_sha256") for each in told], [each for _, each in models]
+    if len(said) == len(wanted) and all(a in (None, b) for a, b in zip(said, wanted, strict=True)):
+        return
+    found = " and ".join(each.get("model") or "an unnamed model" for each in told)
+    found += ", in that order" if said == wanted[::-1] else ", with other weights"
+    raise ConfigError(f"{path} of {' and '.join(name for name, _ in models)}", found, do)
+
+
+def _require_traced(file: Path, path: Path, own: Sae) -> None:
+    """Refuses a dictionary whose rows are not those that the trace holds, where it holds any.
+
+    They tell more than the hash of the folder in `provenance.json`, which changes as well when a
+    further model's dictionary is put beside the others.
+    """
+    if not file.is_file():
+        return
+    try:
+        with safe_open(file, framework="pt") as opened:
+            held = opened.get_tensor("base")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"decoder rows in {file}", str(error), "trace again") from error
+    rows = torch.nn.functional.normalize(own.W_dec.detach().float(), dim=-1)
+    if held.shape != rows.shape or not torch.allclose(held, rows, atol=1e-5):
+        do = "name the folder it was traced with as --continued, or trace again"
+        raise ConfigError(f"{path} as traced in {file.parent}", "other decoder rows", do)
 
 
 def lines_of(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from analysis.agreement import agreement, by_crosscoder, by_difference, written
 from analysis.bench import lay_vectors, through
 from analysis.planted import dictionary_of
 from sae.dictionary import Crosscoder, CrosscoderConfig, ReluConfig, Sae, SaeConfig
-from sae.errors import ConfigError
+from sae.errors import ConfigError, InputError
 
 D, N, TOKENS = 60, 24, 16000
 TURNED, GONE = (0, 1, 2, 3), (4, 5, 6, 7)
@@ -125,8 +125,14 @@ def test_what_is_written_is_the_reconstruction_in_units_of_each_model(world, tmp
         for number, (vectors, firing) in enumerate(sides):
             assert vectors is x[number]
             own = firing.z @ firing.rows
-            assert own == pytest.approx(full[:, number] - silent[number], abs=1e-4)
-            assert own == pytest.approx(unit[number] * expected[number], abs=1e-4)
+            assert np.allclose(own, full[:, number] - silent[number], atol=1e-4)
+            assert np.allclose(own, unit[number] * expected[number], atol=1e-4)
+
+
+def test_vectors_of_other_tokens_are_refused(world):
+    bench, rows, turned, y, _ = world
+    with pytest.raises(InputError, match="same tokens of each"):
+        written(_crosscoder(rows, turned), (bench.x, y[1:]))
 
 
 def test_methods_that_agree_correlate_beyond_shuffled_latents(world):
