@@ -5,34 +5,39 @@ is no neutral text either, so a null counts as far enough by the bulk of its lat
 tuned model's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 
 from analysis.bench import CHUNK, Bench, lay_vectors, through
 from analysis.carriers import Carriers, find_carriers
 from analysis.choosing import BY_BULK
+from analysis.intervals import MIN_DOCUMENTS
 from analysis.personas import comparable_tokens
 from analysis.subjects import Reference, Subject, lay
 from analysis.traces import Firing
 from analysis.tracing import Evidence, Study, Tell, TraceConfig, judged
 from sae import read
 from sae.change import Change
-from sae.errors import InputError
+from sae.errors import ConfigError, InputError
+from sae.stream.buffer import usual_tokens
 from sae.stream.cache import ActivationCache
 
-__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "judge_caches", "look_at_caches"]
-__all__ += ["open_caches", "study_caches", "vectors"]
+__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "caches_of", "judge_caches", "look_at_caches"]
+__all__ += ["open_caches", "study_caches", "tokens_of", "vectors"]
 
 LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
 """Columns that every token table must have."""
 HELD_OUT = ("select", "confirm")
 """Splits that are traced; dictionaries are fitted on the others."""
 SAME = ("doc", "pos", "token_id")
+NEVER_NULL = ("doc", "pos", "split")
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,18 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
         others: The other models'.
 
     Raises:
-        InputError: A cache is missing or damaged, lacks a label, or is of other tokens, another
-            order, other labels or another width than the base's.
+        InputError: A cache is missing or damaged, lacks a label, has a document in two splits, or
+            is of other tokens, another order, other labels, another hook or another width than the
+            base's.
     """
     found = [ActivationCache.open(each) for each in (base, *others)]
     first = found[0]
-    missing = [name for name in LABELS if name not in first.tokens]
-    if missing:
-        do = "write it with one label of each kind for every token"
-        raise InputError(f"labels of {base}", f"no column {', '.join(missing)}", do)
+    _require_labels(first.tokens, f"labels of {base}")
     for path, cache in zip(others, found[1:], strict=True):
         asked, do = f"{path} beside {base}", "harvest both over one text"
+        hooks = [each.manifest["hook"] or "none" for each in (cache, first)]
+        if hooks[0] != hooks[1] or "none" in hooks:
+            raise InputError(asked, f"hook {hooks[0]}, not {hooks[1]}", "harvest both at one hook")
         if cache.d_in != first.d_in:
             raise InputError(asked, f"width {cache.d_in}, not {first.d_in}", do)
         if cache.n_tokens != first.n_tokens:
@@ -87,11 +93,96 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
     return found
 
 
+def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
+    do = "write it with one label of each kind for every token"
+    if missing := [name for name in LABELS if name not in tokens]:
+        raise InputError(asked, f"no column {', '.join(missing)}", do)
+    for name in NEVER_NULL:
+        if len(bare := np.flatnonzero(tokens[name].isna())):
+            raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
+    split_of: dict[object, object] = {}
+    for doc, split in zip(tokens["doc"], tokens["split"], strict=True):
+        if (first := split_of.setdefault(doc, split)) != split:
+            found = f"document {doc} in splits {first} and {split}"
+            raise InputError(asked, found, "put all of a document in one split")
+
+
 def _column(cache: ActivationCache, name: str) -> np.ndarray:
     if name not in cache.tokens:
         return np.full(cache.n_tokens, None)
     column = cache.tokens[name]
     return column.astype(object).where(column.notna(), None).to_numpy()
+
+
+def caches_of(config: CachesConfig) -> dict[str, ActivationCache]:
+    """Every cache by the name of its model, `base` first, once they are seen to be fit to trace.
+
+    Args:
+        config: Which caches; their vectors are not read, and no dictionary need be there.
+
+    Raises:
+        ConfigError: Two of one name.
+        InputError: As `open_caches`; or two models are one, or held-out tokens are too few.
+    """
+    parts = {"tuned": config.tuned, "null": config.nulls, "held back": config.held_back}
+    roles = {each.name: f"{role} {each.name}" for role, part in parts.items() for each in part}
+    paths = [Path(each.path) for part in parts.values() for each in part]
+    if len({"base", *roles}) <= len(paths):
+        names = [each.name for part in parts.values() for each in part]
+        raise ConfigError("names of caches", f"base, {', '.join(names)}", "give each its own")
+    caches = dict(zip(("base", *roles), open_caches(config.base, paths), strict=True))
+    _require_apart({roles.get(name, name): each for name, each in caches.items()})
+    _require_documents(caches["base"])
+    return caches
+
+
+def _require_apart(caches: Mapping[str, ActivationCache]) -> None:
+    """No two models are one: judged by itself, a model is measured by its own errors.
+
+    Nor is the base a null, the same weights twice: it moved by nothing, so nothing is judged by it.
+    """
+    hashes = {n: [part["sha256"] for part in c.manifest["shards"]] for n, c in caches.items()}
+    for one, other in combinations(caches, 2):
+        if hashes[one] == hashes[other]:
+            found = f"the same vectors, {caches[one].path} and {caches[other].path}"
+            raise InputError(f"{one} beside {other}", found, "give each its own model's cache")
+
+
+def _require_documents(base: ActivationCache) -> None:
+    """Enough held-out documents for intervals, and for those of personas where these are told."""
+    found = {split: base.tokens.loc[tokens_of(base, (split,))] for split in HELD_OUT}
+    tokens = pd.concat(found.values())
+    few = {f"split {' or '.join(HELD_OUT)}": tokens}
+    if _tell_apart(tokens):
+        confirm = found["confirm"]
+        few["split confirm with a persona"] = confirm.loc[comparable_tokens(confirm)]
+    for what, part in few.items():
+        if (n := len(set(part["doc"]))) < MIN_DOCUMENTS:
+            asked = f"an interval over documents of {what} in {base.path}"
+            said = f"{n} documents, which is too few to be measurable"
+            raise InputError(asked, said, f"give at least {MIN_DOCUMENTS} documents")
+
+
+def tokens_of(
+    cache: ActivationCache, splits: Sequence[str], is_in: bool = True
+) -> Bool[np.ndarray, " n_all"]:
+    """Tokens of some splits that count: neither special nor an outlier of the norm.
+
+    Args:
+        cache: The base model's cache.
+        splits: Which splits.
+        is_in: False for the tokens of all other splits.
+
+    Raises:
+        InputError: There is none.
+    """
+    mine = cache.tokens["split"].isin(splits).to_numpy(bool) == is_in
+    usual = mine & usual_tokens(cache.tokens)
+    if not usual.any():
+        asked = f"tokens {'' if is_in else 'not '}of split {' or '.join(splits)} in {cache.path}"
+        do = "give the documents of the caches a split: fit, select or confirm"
+        raise InputError(asked, "special ones and outliers only" if mine.any() else "none", do)
+    return usual
 
 
 def vectors(
@@ -152,27 +243,25 @@ def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Eviden
         tell: Hears what is being done.
 
     Raises:
-        ConfigError: Fewer than 8 held-out documents.
-        InputError: A cache or dictionary is missing, or caches do not fit together.
+        ConfigError: As `caches_of`.
+        InputError: As `caches_of`, or a dictionary is missing.
     """
+    caches = caches_of(config)
     parts = {"tuned": config.tuned, "null": config.nulls, "held_back": config.held_back}
-    subjects = [each for part in parts.values() for each in part]
-    caches = open_caches(config.base, [Path(each.path) for each in subjects])
     dictionary, meta = read(config.dictionary)
     own, _ = read(config.continued / "base")
     tell("base cache")
-    bench = _laid(caches[0], config.seed)
+    bench = _laid(caches["base"], config.seed)
     firing = through(bench, dictionary, bench.x)
     before = Reference(dictionary, firing, through(bench, own, bench.x), own)
     carriers = _carriers(bench, firing)
-    wanted = _held_out(caches[0])
+    wanted = _held_out(caches.pop("base"))
     seen = {}
-    for subject, cache in zip(subjects, caches[1:], strict=True):
-        tell("caches", subject.name)
+    for name, cache in caches.items():
+        tell("caches", name)
         x = vectors(cache, wanted)[bench.counted]
         change = Change(float("nan"), _moved(bench.x, x), float("nan"))
-        folder = config.continued / subject.name
-        seen[subject.name] = lay(bench, before, (subject.name, x, folder), change)
+        seen[name] = lay(bench, before, (name, x, config.continued / name), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}
     return Evidence(bench, meta, before, carriers, laid, changes)
@@ -184,22 +273,22 @@ def _held_out(cache: ActivationCache) -> Bool[np.ndarray, " n_all"]:
 
 def _laid(cache: ActivationCache, seed: int) -> Bench:
     wanted = _held_out(cache)
-    if not wanted.any():
-        do = f"mark documents as of split {' and '.join(HELD_OUT)}"
-        raise InputError(f"held-out tokens in {cache.path}", "none", do)
     table = cache.tokens.loc[wanted].reset_index(drop=True)
     outlier = table["is_outlier"].to_numpy(bool)
     return lay_vectors(table, vectors(cache, wanted), outlier, seed)
 
 
 def _carriers(bench: Bench, firing: Firing) -> Carriers:
-    """Persona latents; none where the tokens of a split do not tell two personas apart."""
-    labelled = comparable_tokens(bench.tokens)
+    return find_carriers(bench, firing) if _tell_apart(bench.tokens) else Carriers.none()
+
+
+def _tell_apart(tokens: pd.DataFrame) -> bool:
+    """Whether every split has tokens of two personas; without them no persona is looked for."""
     known = [
-        bench.tokens.loc[labelled & bench.in_split(split), "persona"].nunique()
+        tokens.loc[comparable_tokens(tokens, split=split), "persona"].nunique()
         for split in HELD_OUT
     ]
-    return find_carriers(bench, firing) if min(known) > 1 else Carriers.none()
+    return min(known) > 1
 
 
 def _moved(x: Float[np.ndarray, "n d_in"], y: Float[np.ndarray, "n d_in"]) -> float:

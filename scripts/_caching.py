@@ -4,23 +4,24 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import sae
-from analysis.cached import HELD_OUT, CachesConfig, open_caches
+from analysis.cached import HELD_OUT, CachesConfig, caches_of, tokens_of
 from analysis.subjects import Subject
 from sae.dictionary.config import BatchTopKConfig, TopKConfig, config_to_dict
 from sae.dictionary.initialise import initialise_
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
-from sae.stream.buffer import CacheSource, usual_tokens
+from sae.stream.buffer import CacheSource
 from sae.stream.cache import ActivationCache
 from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
@@ -74,7 +75,7 @@ class Config:
 
 
 class Caches:
-    """The caches, seen to fit together, and a stage for every dictionary.
+    """The caches, seen to fit together and to suffice, and a stage for every dictionary.
 
     Tokens that are special, or outliers of the base model, are left out for all.
 
@@ -83,20 +84,17 @@ class Caches:
 
     Raises:
         ConfigError: Two caches of one name, or a recipe that does not fit.
-        InputError: A cache is missing or damaged, or they are not of the same tokens.
+        InputError: A cache is missing or damaged, they are not of the same tokens, two are one, or
+            a split has too few tokens or documents.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        words = (config.tuned, config.null, config.held_back)
-        every = named_models([word for part in words for word in part])
-        if "base" in every:
-            raise ConfigError("a cache named base", "the base's own name", "write NAME=FOLDER")
-        parts = [named_models(part) if part else {} for part in words]
-        self.parts = [tuple(Subject(n, p) for n, p in part.items()) for part in parts]
-        self.paths = {"base": config.base} | {n: Path(p) for n, p in every.items()}
-        first, *others = self.paths.values()
-        self.caches = dict(zip(self.paths, open_caches(first, others), strict=True))
+        self.parts = _named(config)
+        self.caches = caches_of(self.traced())
+        self._of(HELD_OUT, is_in=False)
+        for each in self.caches.values():
+            _require_files(each)
         self.shape, self.train = run_of(
             config.recipe, self.caches["base"].d_in, config.sae, config.train
         )
@@ -106,20 +104,11 @@ class Caches:
     @property
     def inputs(self) -> dict[str, str]:
         """Hashes of the caches by name."""
-        return {f"cache {name}": fingerprint(path) for name, path in self.paths.items()}
-
-    @cached_property
-    def _usual(self) -> np.ndarray:
-        """Tokens that count, by the base's marks."""
-        return usual_tokens(self.caches["base"].tokens)
+        return {f"cache {name}": fingerprint(each.path) for name, each in self.caches.items()}
 
     def _of(self, splits: Sequence[str], is_in: bool) -> np.ndarray:
-        mine = self.caches["base"].tokens["split"].isin(splits).to_numpy(bool) == is_in
-        if not (mine & self._usual).any():
-            asked = f"tokens {'' if is_in else 'not '}of split {' or '.join(splits)}"
-            do = "give the documents of the caches a split: fit, select or confirm"
-            raise InputError(f"{asked} in {self.config.base}", "none", do)
-        return mine & self._usual
+        """Tokens that count, by the base's marks."""
+        return tokens_of(self.caches["base"], splits, is_in)
 
     def _source(self, cache: ActivationCache) -> CacheSource:
         mask = self._of(HELD_OUT, is_in=False)
@@ -135,9 +124,7 @@ class Caches:
     def _try(self) -> dict[str, Any]:
         """A table of every k tried, as it is filled."""
         base, rows = self.caches["base"], list[Trial]()
-        there = set(base.tokens["split"])
-        splits = [each for each in HELD_OUT if each in there][:1]
-        held_out = CacheSource(base, partial(_these, self._of(splits, is_in=True)))
+        held_out = CacheSource(base, partial(_these, self._of(("select",), is_in=True)))
         sample = sample_of(held_out, self.train.seed, JUDGED_TOKENS)
         run = replace(self.train, n_tokens=min(TRIAL_TOKENS, self.train.n_tokens))
         for each in trials(self._source(base), sample, self.shape, run, self.config.ks):
@@ -196,7 +183,7 @@ class Caches:
 
     def _fitted(self, name: str, folder: Path, start: Path | None = None) -> None:
         flags = asdict(self.config)
-        inputs = {"cache": fingerprint(self.paths[name])}
+        inputs = {"cache": fingerprint(self.caches[name].path)}
         what = {each: flags[each] for each in ("recipe", "sae", "train")}
         what["sparsity"] = config_to_dict(self.shape.sparsity)
         if start is not None:
@@ -217,6 +204,9 @@ class Caches:
         it too, and it would look new. What stands there is kept.
         """
         out = self.config.out
+        if not self.config.null:
+            told = "forelimb: no --null: nothing sets a threshold, every latent stays undetermined"
+            print(told, file=sys.stderr)
         self._choose()
         self._fitted("base", out / "first")
         self._fitted("base", out / "dictionary", out / "first")
@@ -233,6 +223,33 @@ class Caches:
             *self.parts,
             seed=config.seed,
         )
+
+
+def _named(config: Config) -> list[tuple[Subject, ...]]:
+    """The subjects of each flag; each cache has a folder of its own name under `--out`."""
+    given = {"--tuned": config.tuned, "--null": config.null, "--held_back": config.held_back}
+    flags = [each for each, words in given.items() if words or each == "--tuned"]
+    parts = [named_models(given[each], each, "cache") for each in flags]
+    every = [f"{name}={path}" for part in parts for name, path in part.items()]
+    if "base" in named_models(every, " ".join(flags), "cache"):
+        raise ConfigError("a cache named base", "the base's own name", "write NAME=FOLDER")
+    found = dict(zip(flags, parts, strict=True))
+    return [tuple(Subject(*each) for each in found.get(flag, {}).items()) for flag in given]
+
+
+def _require_files(cache: ActivationCache) -> None:
+    """The files of vectors are there and whole, by size; their hashes are seen at each reading."""
+    for entry in cache.manifest["shards"]:
+        path, do = cache.path / entry["file"], "harvest the cache again"
+        try:
+            with safe_open(path, "pt") as held:
+                shape = tuple(held.get_slice("x").get_shape())
+        except FileNotFoundError as error:
+            raise InputError(f"shard {path}", "no such file", do) from error
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"shard {path}", f"no vectors ({error})", do) from error
+        if shape != (wanted := (entry["n"], cache.d_in)):
+            raise InputError(f"shard {path}", f"{shape} for {wanted}", do)
 
 
 def _chosen(table: Path) -> int:

@@ -152,8 +152,15 @@ def sha256_of_text(files: Sequence[Path]) -> str:
     return hashlib.sha256(" ".join(map(fingerprint, files)).encode()).hexdigest()
 
 
-def named_models(words: Sequence[str]) -> dict[str, str]:
+def named_models(
+    words: Sequence[str], flag: str = "--models", what: str = "model"
+) -> dict[str, str]:
     """Models by name: each word is `NAME=PATH`, or a path whose last part is the name.
+
+    Args:
+        words: Of the command line.
+        flag: Which flag they were given with, for messages.
+        what: What a path leads to, for messages.
 
     Raises:
         ConfigError: A name cannot be that of a folder, or stands for two models.
@@ -167,13 +174,15 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
         name, equals, path = word.partition("=")
         name, path = (name, path) if equals else (Path(word).name, word)
         if not path or name in ("", ".", "..") or "/" in name:
-            raise ConfigError(f"--models {word}", "no name for a folder", "write it as NAME=PATH")
+            raise ConfigError(f"{flag} {word}", "no name for a folder", "write it as NAME=PATH")
+        if models.get(name) == path:
+            raise ConfigError(flag, f"{path} twice as {name}", f"give every {what} once")
         if name in models:
-            found = f"the name of {models[name]} as well"
-            raise ConfigError(f"--models {word}", found, "write one of them as NAME=PATH")
+            found = f"two {what}s named {name}: {models[name]} and {path}"
+            raise ConfigError(flag, found, "write one as NAME=PATH")
         models[name] = path
     if not models:
-        raise ConfigError("--models", "no model", "give one or more, as NAME=PATH")
+        raise ConfigError(flag, f"no {what}", "give one or more, as NAME=PATH")
     return models
 
 

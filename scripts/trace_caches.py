@@ -3,11 +3,13 @@ r"""Traces latents from the activations of one model into those of another, with
     python -m scripts.trace_caches --base CACHE --tuned CACHE --null CACHE --out DIR
 
 Caches are those of `harvest`, or any that `sae.stream.cache.save_cache` wrote, over the same tokens
-in the same order. Short fits to the base say how many latents should fire a token (`--ks`). Then a
-dictionary is fitted on the base's documents of split fit, continued there, and continued on each
-cache; latents are traced on those of splits select and confirm. What only a language model can
-tell, such as the effect of a latent, is left null. A null is a model to which nothing of interest
-happened; a second one, `--held_back CACHE`, measures how often the calls are wrong.
+in the same order, at the same hook. A document is of one split; fit, select and confirm all have
+some, and the last two at least 8 between them. Short fits to the base say how many latents should
+fire a token (`--ks`). Then a dictionary is fitted on the base's documents of split fit, continued
+there, and continued on each cache; latents are traced on those of splits select and confirm. What
+only a language model can tell, such as the effect of a latent, is left null. A null is a model to
+which nothing of interest happened; a second one, `--held_back CACHE`, measures how often the calls
+are wrong. Without a null nothing is called.
 """
 
 import sys

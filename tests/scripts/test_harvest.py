@@ -80,6 +80,22 @@ def test_a_name_that_is_no_folder_or_taken_is_refused(words):
         named_models(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "asked: --cast.null; found: no cache; do: give one or more, as NAME=PATH"),
+        (["a/b", "c/b"], "asked: --cast.null; found: two caches named b: a/b and c/b; do: write "),
+        (["a/b", "b=a/b"], "asked: --cast.null; found: a/b twice as b; do: give every cache once"),
+        (["=a"], "asked: --cast.null =a; found: no name"),
+    ],
+)
+def test_a_refusal_names_the_flag_and_what_is_doubled(words, why):
+    with pytest.raises(ConfigError, match=f"^{why}"):
+        named_models(words, "--cast.null", "cache")
+    with pytest.raises(ConfigError, match="^asked: --models"):
+        named_models(words)
+
+
 class TestRefusals:
     def test_an_unknown_key_names_the_nearest(self, refused, words, tmp_path):
         said = refused(harvest, 2, tmp_path / "c", *words, "--split", "fit")

@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import sae
 from analysis.planted import Pairs, PairsConfig
-from sae.stream.cache import ActivationCache, save_cache
+from sae.errors import InputError
+from sae.stream.cache import save_cache
 from scripts import trace_caches
+from scripts._caching import Caches, Config
 
 SMALL = PairsConfig(
     n_features=48,
@@ -29,8 +32,8 @@ FLAGS = ("--train.n_tokens", "40000", "--again.n_tokens", "20000", "--n_added", 
 SAID = {"model": "planted", "hook": "blocks.0.hook_resid_post"}
 
 
-def cached(path, x, tokens):
-    return save_cache(path, torch.from_numpy(x).split(1000), tokens, SAID).path
+def cached(path, x, tokens, **said):
+    return save_cache(path, torch.from_numpy(x).split(1000), tokens, SAID | said).path
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +51,22 @@ def caches(world, tmp_path_factory):
 
 def words(caches, out, **more):
     named = {"base": caches["base"], "tuned": caches["tuned"], "null": caches["null"], **more}
-    return [word for name, path in named.items() for word in (f"--{name}", path)] + [
-        "--out",
-        out,
-        *FLAGS,
-    ]
+    return [*flags_of(named), "--out", out, *FLAGS]
+
+
+def flags_of(named):
+    return [word for name, path in named.items() for word in (f"--{name}", path)]
+
+
+@pytest.fixture
+def turned_away(refused, tmp_path):
+    """What is said, in one line and before anything is fitted, of caches that cannot be traced."""
+
+    def opened(code, caches, **more):
+        named = {name: caches[name] for name in ("base", "tuned", "null")} | more
+        return refused(trace_caches, code, tmp_path / "o", *flags_of(named), *FLAGS)
+
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +155,10 @@ def test_a_sparsity_without_a_k_has_none_to_choose(caches, door, tmp_path):
 
 def test_without_a_null_nothing_is_called(caches, door, tmp_path):
     given = ["--base", caches["base"], "--tuned", caches["tuned"], "--out", tmp_path / "o", *FLAGS]
-    assert door(trace_caches, *given)[0] == 0
+    code, said = door(trace_caches, *given)
+    assert code == 0
+    assert said.startswith("forelimb: no --null: ")  # before anything is fitted
+    assert "undetermined" in said.partition("\n")[0]
     fates = pd.read_parquet(tmp_path / "o" / "fates.parquet")
     assert set(fates["fate"]) == {"undetermined"}
     assert "no null moved as far" in set(fates["reason"])
@@ -172,6 +189,11 @@ def others(world, x):
     }
 
 
+def test_of_a_null_that_is_given_nothing_is_said(traced, caches, door):
+    _, out = traced
+    assert "no --null" not in door(trace_caches, *words(caches, out))[1]
+
+
 @pytest.mark.parametrize("which", ["width", "fewer", "order", "words", "bare", "roles", "splits"])
 def test_a_cache_of_something_else_is_refused(which, world, caches, door, tmp_path):
     x = world.base().x
@@ -183,27 +205,79 @@ def test_a_cache_of_something_else_is_refused(which, world, caches, door, tmp_pa
     assert not (tmp_path / "o").exists()
 
 
+def few(table):
+    """Held-out documents are 3 of split select and 4 of split confirm."""
+    held = table.groupby("doc")["split"].first()
+    kept = [*held[held == "select"].index[:3], *held[held == "confirm"].index[:4]]
+    moved = table["split"].ne("fit") & ~table["doc"].isin(kept)
+    return table.assign(split=table["split"].mask(moved, "fit"))
+
+
+def special(*splits):
+    return lambda table: table.assign(is_special=table["split"].isin(splits))
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (lambda table: table.drop(columns=["role", "split"]), "no column role, split"),
-        (lambda table: table.assign(doc="one"), "1 documents, which is too few to be measurable"),
-        (lambda table: table.assign(split="fit"), "of split confirm"),
-        (lambda table: table.assign(split="confirm"), "not of split select or confirm"),
-        (lambda table: table.assign(is_special=True), "not of split select or confirm"),
+        (lambda table: table.assign(doc="one"), "document one in splits "),
+        (lambda table: table.assign(split="fit"), "of split select in "),
+        (lambda table: table.replace({"split": {"select": "fit"}}), "of split select in "),
+        (lambda table: table.replace({"split": {"confirm": "fit"}}), "of split confirm in "),
+        (lambda table: table.replace({"split": {"fit": "select"}}), "not of split select or"),
+        (special("select"), "of split select in "),
+        (special("confirm"), "found: special ones and outliers only"),
+        (special("fit"), "not of split select or confirm"),
+        (few, "7 documents, which is too few to be measurable; do: give at least 8 documents"),
     ],
 )
-def test_a_table_that_cannot_be_traced_is_refused(change, why, world, door, tmp_path):
+def test_a_table_that_cannot_be_traced_is_refused_before_a_fit(
+    change, why, world, turned_away, tmp_path
+):
     models = {"base": world.base(), "tuned": world.tuned(0), "null": world.drifted(1, 4.0)}
     tokens = change(world.tokens)
     caches = {name: cached(tmp_path / name, each.x, tokens) for name, each in models.items()}
-    code, said = door(trace_caches, *words(caches, tmp_path / "o"))
-    assert (code != 0, why in said) == (True, True)
-    assert not (tmp_path / "o" / "fates.parquet").exists()
+    said = turned_away(3, caches)
+    assert why in said
+
+
+def missing(shard):
+    shard.unlink()
+
+
+def cut(shard):
+    shard.write_bytes(shard.read_bytes()[:-4])
+
+
+def shorter(shard):
+    save_file({"x": torch.ones(7, SMALL.d_in)}, shard)
+
+
+def narrower(shard):
+    save_file({"x": torch.ones(1000, 3)}, shard)
+
+
+def nameless(shard):
+    save_file({"y": torch.ones(1000, SMALL.d_in)}, shard)
+
+
+@pytest.mark.parametrize("damage", [missing, cut, shorter, narrower, nameless])
+@pytest.mark.parametrize("which", ["base", "held_back"])
+def test_a_shard_that_is_not_whole_is_named_before_a_fit(damage, which, world, caches, tmp_path):
+    home = tmp_path / which
+    shutil.copytree(caches["base" if which == "base" else "held"], home)
+    shard = home / "shard-00001.safetensors"
+    damage(shard)
+    parts = {"tuned": (str(caches["tuned"]),), "held_back": (str(caches["held"]),)}
+    given = {"base": caches["base"], **parts, which: home if which == "base" else (str(home),)}
+    with pytest.raises(InputError, match=shard.name):
+        Caches(Config(**given, out=tmp_path / "o"))
 
 
 def test_a_damaged_shard_is_named(world, caches, door, tmp_path):
-    path = cached(tmp_path / "bad", world.base().x, world.tokens)
+    path = tmp_path / "bad"
+    shutil.copytree(caches["held"], path)
     shard = next(path.glob("shard-*"))
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
@@ -213,8 +287,55 @@ def test_a_damaged_shard_is_named(world, caches, door, tmp_path):
     assert shard.name in said
 
 
-def test_names_of_caches_are_folders_of_their_own(caches, door, tmp_path):
-    code, said = door(trace_caches, *words(caches, tmp_path / "o", null=caches["tuned"]))
-    assert code != 0
-    assert "the name of" in said
-    assert ActivationCache.open(caches["base"]).n_tokens == 2880
+def test_caches_of_two_hooks_are_refused(world, caches, turned_away, tmp_path):
+    hook = "blocks.1.hook_resid_post"
+    path = cached(tmp_path / "late", world.tuned(0).x, world.tokens, hook=hook)
+    said = turned_away(3, caches, tuned=path)
+    assert f"hook {hook}, not {SAID['hook']}" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "both"),
+    [
+        ({"null": "x={tuned}"}, "tuned tuned beside null x"),
+        ({"held_back": "x={null}"}, "null null beside held back x"),
+        ({"tuned": "x={base}"}, "base beside tuned x"),
+        ({"null": "x={base}"}, "base beside null x"),
+        ({"tuned": "[{tuned},x={tuned}]"}, "tuned tuned beside tuned x"),
+    ],
+)
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_one_cache_as_two_models_is_refused(more, both, is_copied, caches, turned_away, tmp_path):
+    """A null that is judged, or measures errors, would vouch for itself."""
+    paths = dict(caches)
+    if is_copied:
+        for name in caches:
+            shutil.copytree(caches[name], tmp_path / name)
+            manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+            manifest["model"] = "the same by another name"
+            (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+        paths = {name: f"{tmp_path / name}" for name in caches}
+    asked = {name: each.format(**paths) for name, each in more.items()}
+    said = turned_away(3, caches, **asked)
+    assert f"asked: {both}; found: the same vectors, " in said
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"tuned": "[]"}, "asked: --tuned; found: no cache; do: give one or more, as NAME=PATH"),
+        ({"tuned": "[a/x,b/x]"}, "asked: --tuned; found: two caches named x: a/x and b/x; do: "),
+        ({"null": "[a/x,b/x]"}, "asked: --null; found: two caches named x: a/x and b/x; do: "),
+        ({"null": "tuned=a"}, "asked: --tuned --null; found: two caches named tuned: "),
+        ({"held_back": "[=a]"}, "asked: --held_back =a; found: no name for a folder"),
+        ({"null": "a/base"}, "asked: a cache named base"),
+    ],
+)
+def test_names_of_caches_are_folders_of_their_own(more, why, caches, turned_away, tmp_path):
+    assert why in turned_away(2, caches, **more)
+
+
+def test_a_cache_given_twice_is_told_to_be_given_once(caches, turned_away, tmp_path):
+    said = turned_away(2, caches, null=caches["tuned"])
+    assert f"asked: --tuned --null; found: {caches['tuned']} twice" in said
+    assert "do: give every cache once" in said
