@@ -77,9 +77,9 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
     _require_labels(first.tokens, f"labels of {base}")
     for path, cache in zip(others, found[1:], strict=True):
         asked, do = f"{path} beside {base}", "harvest both over one text"
-        hooks = [each.manifest["hook"] or "none" for each in (cache, first)]
-        if hooks[0] != hooks[1] or "none" in hooks:
-            raise InputError(asked, f"hook {hooks[0]}, not {hooks[1]}", "harvest both at one hook")
+        mine, its = cache.manifest["hook"], first.manifest["hook"]
+        if mine != its:
+            raise InputError(asked, f"hook {mine}, not {its}", "harvest both at one hook")
         if cache.d_in != first.d_in:
             raise InputError(asked, f"width {cache.d_in}, not {first.d_in}", do)
         if cache.n_tokens != first.n_tokens:

@@ -61,7 +61,7 @@ class Reading:
         """
         n, silent = len(self.x), len(self.x) - n_fires(z)
         total = n * (self.rows @ self.x.mean(axis=0, dtype=float) + self.bias)
-        fired = np.bincount(z.indices, z.data, z.shape[1])  # csr_array.sum adds in single precision
+        fired = np.bincount(z.indices, z.data, len(self.rows))  # z.sum adds in single precision
         found = (total - fired) / np.maximum(silent, 1)
         return np.where(silent >= LEAST_SILENT, found, 0.0)
 

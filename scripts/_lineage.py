@@ -60,7 +60,7 @@ def _written(found: pd.DataFrame, config: Config) -> dict[str, Any]:
     draft = config.out / f".{FILE}"
     found.to_parquet(draft, index=False)
     draft.replace(config.out / FILE)
-    return {"n_latents": len(found), "n_changed": int(found["onset"].notna().sum())}
+    return {"n_latents": len(found), "n_changed": len(found["onset"].dropna())}
 
 
 def by_onset(found: pd.DataFrame, checkpoints: tuple[str, ...]) -> str:

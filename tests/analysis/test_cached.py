@@ -50,8 +50,9 @@ def config(write, table, tmp_path):
 
     def of(tokens=table):
         base, *others = (write(each, tokens) for each in ("base", "tuned", "null", "held"))
-        parts = [(Subject(each.name, str(each)),) for each in others]
-        return CachesConfig(base, tmp_path / "dictionary", tmp_path / "continued", *parts)
+        tuned, null, held = [(Subject(each.name, str(each)),) for each in others]
+        folders = tmp_path / "dictionary", tmp_path / "continued"
+        return CachesConfig(base, *folders, tuned, null, held)
 
     return of
 
@@ -75,17 +76,6 @@ def test_another_hook_is_refused_and_so_is_none(which, write, table):
         with pytest.raises(InputError, match="hook"):
             open_caches(paths[0], paths[1:])
         path.write_text(json.dumps(manifest | SAID))
-
-
-def test_no_hook_at_all_is_no_hook_in_common(write, table, monkeypatch):
-    paths = [write(each, table) for each in ("base", "other")]
-    hookless = [ActivationCache.open(each) for each in paths]
-    for each in hookless:
-        each.manifest["hook"] = None
-    given = iter(hookless)
-    monkeypatch.setattr(ActivationCache, "open", lambda _: next(given))
-    with pytest.raises(InputError, match="hook none, not none"):
-        open_caches(paths[0], paths[1:])
 
 
 def test_a_document_in_two_splits_is_named(write, table):

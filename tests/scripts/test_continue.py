@@ -296,7 +296,7 @@ class TestRefusals:
     def test_names_and_numbers(self, refused, words, models, tmp_path):
         flags = ["--models", models / "twin", f"twin={models / 'other'}"]
         said = refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
-        assert f"the name of {models / 'twin'} as well" in said
+        assert f"two models named twin: {models / 'twin'} and {models / 'other'}; do: " in said
         flags = ["--models", models / "twin", "--n_added=-1"]
         assert "n_added=-1" in refused(continue_dictionary, 2, tmp_path / "c", *words, *flags)
         said = refused(continue_dictionary, 2, tmp_path / "c", *words, "--model", "x")
