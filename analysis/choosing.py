@@ -71,12 +71,12 @@ def _stay(null: Null, nulls: Sequence[Null]) -> Bool[np.ndarray, " latents"]:
 
 
 def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
-    """How far a null's latents moved, over how far a model's did, less one standard error.
+    """How far a null's latents moved, over how far a model's did, less half a standard error.
 
-    Ratios of medians, on the scale on which latents are judged. A ratio that errs by a tenth either
-    way calls more latents by chance than it spares, since tails fall faster the farther out; and a
-    null that is stretched has another shape than one of that size. So the ratio is taken to be no
-    larger than it likely is, as in the one-standard-error rule (Breiman et al. 1984).
+    Ratios of medians, on the scale on which latents are judged. A ratio that errs either way calls
+    more latents by chance than it spares: where the tail falls as the k-th power, a standard error
+    s of its logarithm multiplies their number by exp(k * k * s * s / 2), as if the ratio were
+    larger by k * s / 2 standard errors, and k * s is up to 1 here (k to 7, s to .15).
 
     Args:
         null: The null.
@@ -89,7 +89,7 @@ def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
         {c: _size(np.abs(unrolled(c, one.values[c]))) for c in both} for one in (null, other)
     )
     return {
-        c: float(mine[c][0] / theirs[c][0] / np.exp(np.hypot(mine[c][1], theirs[c][1])))
+        c: float(mine[c][0] / theirs[c][0] / np.exp(np.hypot(mine[c][1], theirs[c][1]) / 2))
         for c in both
     }
 

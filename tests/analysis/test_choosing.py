@@ -129,9 +129,9 @@ def test_a_null_displaces_what_points_or_fires_elsewhere():
     assert 11 not in found.latent and len(found.latent) == len(table) - 1
 
 
-def test_reach_is_how_far_latents_moved_less_one_standard_error():
+def test_reach_is_how_far_latents_moved_less_half_a_standard_error():
     """Of n latents the median of half a normal distribution errs by 1.17 over the root of n."""
-    error = np.exp(-(2**0.5) * 1.17 / MANY**0.5)
+    error = np.exp(-(2**0.5) * 1.17 / MANY**0.5 / 2)
     for size in (0.5, 1.0, 2.0):
         found = list(reach(of("a", 1.0, n=MANY, seed=1), moved(size, n=MANY)).values())
         assert found == pytest.approx([error / size] * 3, rel=0.08)
@@ -139,15 +139,15 @@ def test_reach_is_how_far_latents_moved_less_one_standard_error():
     assert 0.6 < spared["gain"] < 0.85 * spared["direction"]
 
 
-def test_a_null_is_seldom_told_to_have_moved_further_than_it_did():
-    """One standard error is left by 16 %, however far the model moved."""
+def test_a_null_is_told_to_have_moved_further_than_it_did_less_often_than_not():
+    """Half a standard error is left by 31 %, however far the model moved."""
     for size in (0.6, 1.0, 1.6):
         found = [
             each * size
             for seed in range(1, 41)
-            for each in reach(of("a", 1.0), moved(size, seed=seed)).values()
+            for each in reach(of("a", 1.0, seed=100 + seed), moved(size, seed=seed)).values()
         ]
-        assert np.mean(np.greater(found, 1.0)) < 0.25
+        assert 0.2 < np.mean(np.greater(found, 1.0)) < 0.42
 
 
 @pytest.mark.parametrize("size", [0.6, 1.0, 1.25, 1.6])
@@ -187,9 +187,9 @@ def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
         one = of("a", 1.0, n=MANY).values
         return {c: np.median(unrolled(c, found.values[c]) / unrolled(c, one[c])) for c in one}
 
-    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.87] * 3, rel=0.02)
+    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.84] * 3, rel=0.02)
     assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
-    for size, left in ((3.0, 1.87), (5.0, 2.5)):  # one that moved further shrinks to half at most
+    for size, left in ((3.0, 1.84), (5.0, 2.5)):  # one that moved further shrinks to half at most
         wide = by([of("a", size, n=MANY)])
         assert wide["gain"] == pytest.approx(left, rel=0.03)
 
