@@ -90,8 +90,8 @@ class Null:
         both = live["n_fires_tuned"].to_numpy() >= min_firings
         if both.sum() < MIN_LATENTS:
             raise InputError(
-                f"a null from {name}",
-                f"{both.sum()} latents with {min_firings} firings in both models",
+                f"latents that fire in base and {name or 'tuned model'} alike",
+                f"{both.sum()} with {min_firings} firings in both, of {MIN_LATENTS} that it takes",
                 "give more held-out tokens",
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
