@@ -37,10 +37,11 @@ def test_every_coordinate_by_hand(monkeypatch):
     turned = np.array([[0.6, 0.8, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     found = measure(Pair(_exact(base, rows, blocks), _exact(tuned, turned, blocks), 3), blocks)
     table = found.table
-    assert table["direction"].tolist() == pytest.approx([0.6, 1, 1])
+    # Of the last no interval can be put up: it fires in two of eight documents.
+    assert table["direction"].tolist() == pytest.approx([0.6, 1, np.nan], nan_ok=True)
     assert table["gain"].tolist() == pytest.approx([np.log(2), np.log(0.5), np.nan], nan_ok=True)
-    assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, 1])
-    assert table["kept"].tolist() == pytest.approx([2 * 2 / 4, 0.5, 0])
+    assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, np.nan], nan_ok=True)
+    assert table["kept"].tolist() == pytest.approx([2 * 2 / 4, 0.5, np.nan], nan_ok=True)
     assert table["rate_ratio"].tolist() == [1.5, 1, 0]
     assert table["fire_rate"].tolist() == [0.5, 1, 0.25]
     assert table["n_fires_tuned"].tolist() == [6, 8, 0]

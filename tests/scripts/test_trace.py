@@ -43,7 +43,7 @@ def test_so_is_what_is_said_of_it(traced, tiny_trace):
         tables = [
             pd.read_parquet(each / f"{name}.parquet") for each in (tiny_trace / "trace", traced)
         ]
-        pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+        pd.testing.assert_frame_equal(*tables, rtol=1e-6)  # products in single precision
     personas = [
         json.loads((each / "summary.json").read_text())["personas"]
         for each in (tiny_trace / "trace", traced)
