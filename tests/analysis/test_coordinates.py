@@ -27,25 +27,35 @@ def _exact(z, rows, blocks):
 
 def test_every_coordinate_by_hand(monkeypatch):
     monkeypatch.setattr(coordinates, "MIN_BOTH", 1)
-    blocks = assign_blocks(np.arange(8))
+    blocks = assign_blocks(np.arange(32))
     base = np.zeros((8, 3))
     tuned = np.zeros((8, 3))
     base[:4, 0], tuned[2:8, 0] = 1, 2  # both fire on two tokens
     base[:, 1], tuned[:, 1] = 1, 0.5
     base[:2, 2] = 1  # never fires in the tuned model
+    base, tuned = (np.tile(each, (4, 1)) for each in (base, tuned))
     rows = np.eye(3, 4)
     turned = np.array([[0.6, 0.8, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     found = measure(Pair(_exact(base, rows, blocks), _exact(tuned, turned, blocks), 3), blocks)
     table = found.table
-    # Of the last no interval can be put up: it fires in two of eight documents.
     assert table["direction"].tolist() == pytest.approx([0.6, 1, np.nan], nan_ok=True)
     assert table["gain"].tolist() == pytest.approx([np.log(2), np.log(0.5), np.nan], nan_ok=True)
-    assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, np.nan], nan_ok=True)
-    assert table["kept"].tolist() == pytest.approx([2 * 2 / 4, 0.5, np.nan], nan_ok=True)
+    assert table["gating"].tolist() == pytest.approx([1 - 4 / 10, 0, 1])
+    assert table["kept"].tolist() == pytest.approx([2 * 2 / 4, 0.5, 0])
     assert table["rate_ratio"].tolist() == [1.5, 1, 0]
     assert table["fire_rate"].tolist() == [0.5, 1, 0.25]
-    assert table["n_fires_tuned"].tolist() == [6, 8, 0]
+    assert table["n_fires_tuned"].tolist() == [24, 32, 0]
     assert found.cofiring.shape == found.cosine.shape == (3, 3)
+
+
+def test_where_no_interval_can_be_put_up_nothing_is_said():
+    """A latent of two documents among 32 is in none of many resamples; one of all 32 is in all."""
+    blocks = assign_blocks(np.arange(32))
+    base = np.ones((32, 2))
+    base[2:, 0] = 0
+    table = measure(Pair(*[_exact(base, np.eye(2, 4), blocks)] * 2, 2), blocks).table
+    for name in ("direction", "gain", "gating", "kept"):
+        assert np.isnan(table[name][0]) and not np.isnan(table[name][1])
 
 
 def _read(drive, threshold, factor, rows, blocks):
