@@ -15,13 +15,11 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
-from scipy import sparse
 
-from analysis.agreement import NU_ERROR, NU_RECONSTRUCTION, binned
+from analysis.agreement import NU_ERROR, NU_RECONSTRUCTION, binned, written
 from analysis.existence import latent_scaling
 from analysis.intervals import assign_blocks, resample_weights
 from analysis.planted import Planted
-from analysis.traces import Firing
 from benchmarks.fates.score import matched, of_fates
 from sae.dictionary import (
     BatchTopKConfig,
@@ -137,16 +135,13 @@ class _Both:
         """Norm bins, and norm bins with latent scaling, of one crosscoder."""
         crosscoder = self.fitted(sparsity, self.run.n_tokens)
         rows = [each.numpy().astype(np.float32) for each in crosscoder.rows]
-        directions = [each.numpy().astype(np.float32) for each in crosscoder.directions]
-        together = torch.from_numpy(np.concatenate(self.x, axis=1))
-        z = _fired(crosscoder.sae, together)
+        other, own = written(crosscoder, self.x)
+        z, directions = own[1].z, [other[1].rows, own[1].rows]
         live = np.asarray((z > 0).sum(axis=0)).ravel() >= LEAST_FIRES
         share = crosscoder.relative_norms[0].numpy()
         said = binned(share, _cosines(*rows))
         new = live & (said == "novel")
-        sides = [Firing(z, each) for each in directions]
         blocks = assign_blocks(self.doc)
-        own, other = (self.x[1], sides[1]), (self.x[0], sides[0])
         weights = resample_weights(blocks.n_blocks)
         nu = latent_scaling(own, other, np.arange(len(share)), blocks, weights)
         specific = (nu["nu_reconstruction"] < NU_RECONSTRUCTION) & (nu["nu_error"] < NU_ERROR)
@@ -163,13 +158,6 @@ class _Both:
         plain = _scored((of_base, said), (of_tuned, new), tuned, base)
         scaled = _scored((of_base, said), (of_tuned, truly), tuned, base)
         return {f"norms {name}": plain | facts, f"norms {name} and nu": scaled | facts}
-
-
-def _fired(sae: Sae, x: Float[torch.Tensor, "n d_in"]) -> sparse.csr_array:
-    with torch.no_grad():
-        kept = sae.encode_sparse(x)
-    parts = kept.value.numpy(), kept.index.int().numpy(), kept.starts.int().numpy()
-    return sparse.csr_array(parts, (len(kept), kept.d_sae))
 
 
 def _scored(
