@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.coordinates import EFFECT, PROFILE, Coordinates
 from analysis.intervals import false_discovery
-from analysis.matching import splits
+from analysis.matching import merges, splits
 from analysis.names import EMITTED, fate_rows
 from analysis.names import FATES as FATES
 from analysis.names import REPURPOSED as REPURPOSED
@@ -22,6 +22,7 @@ from analysis.tails import standard_errors
 __all__ = ["Rule", "decide"]
 
 ELSEWHERE = "another latent carries it"
+MERGED = "merged with another"
 NOT_SIGNIFICANT = "beyond the null, but not at the false discovery rate"
 WIDE = "intervals leave the null's band"
 TOO_FEW_DOCUMENTS = "too few documents"
@@ -256,10 +257,11 @@ def _called(
     carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0
     changed = (point != "preserved") & significant
-    n_base = table["n_fires_base"].to_numpy()
-    split = splits(coordinates.cofiring[: len(table)], n_base, coordinates.n_fires_tuned)
+    fires = table["n_fires_base"].to_numpy(), coordinates.n_fires_tuned
+    split, merged = (f(coordinates.cofiring[: len(table)], *fires) for f in (splits, merges))
     called = [
         (changed & split, "split", ""),
+        (changed & merged, "undetermined", MERGED),
         (changed & gone & moved, "undetermined", ELSEWHERE),
         (changed & gone, "lost", ""),
         (point == "lost", "undetermined", "weaker, but not surely lost"),

@@ -12,7 +12,7 @@ from analysis.matrices import dice_of_pairs
 from analysis.pairs import Pair
 from analysis.traces import Firing
 
-__all__ = ["splits", "standing", "steady", "swaps"]
+__all__ = ["merges", "splits", "standing", "steady", "swaps"]
 
 ALIKE = 0.5  # Dice overlap from which a latent can stand for one of another index
 STEADY = 0.7  # cosine of a latent with itself, in another run
@@ -111,13 +111,39 @@ def splits(
         >>> splits(dice, np.array([10]), np.array([5, 5])).tolist()
         [True]
     """
-    n = len(dice)
-    both = dice * (n_base[:, None] + n_tuned[None, :]) / 2
-    share = both / np.maximum(n_base, 1)[:, None]
+    return _parts(dice, n_base, n_tuned).any(axis=1)
+
+
+def merges(
+    dice: Float[np.ndarray, "d_sae d_sae_tuned"],
+    n_base: Int[np.ndarray, " d_sae"],
+    n_tuned: Int[np.ndarray, " d_sae_tuned"],
+) -> Bool[np.ndarray, " d_sae"]:
+    """Base latents that are parts of one tuned latent, as parts of a split are of a base latent.
+
+    Args:
+        dice: Overlap of base and tuned latents; those of one index are each other's continuation.
+        n_base: Firings of base latents.
+        n_tuned: Firings of tuned latents.
+
+    Example:
+        >>> dice = np.array([[2 / 3, 0.0], [2 / 3, 0.0]])  # ten firings, five of each part
+        >>> merges(dice, np.array([5, 5]), np.array([10, 0])).tolist()
+        [True, True]
+    """
+    return _parts(dice.T, n_tuned, n_base).any(axis=0)
+
+
+def _parts(dice: np.ndarray, n_whole: np.ndarray, n_part: np.ndarray) -> np.ndarray:
+    """Which columns are parts of which rows, of rows that have two parts or more."""
+    diagonal = np.arange(min(dice.shape))
+    both = dice * (n_whole[:, None] + n_part[None, :]) / 2
+    share = both / np.maximum(n_whole, 1)[:, None]
     own = np.zeros(dice.shape[1])
-    own[:n] = dice[np.arange(n), np.arange(n)]
-    is_part = (both >= WITHIN * np.maximum(n_tuned, 1)) & (share >= PART) & (share <= MOST)
+    own[diagonal] = dice[diagonal, diagonal]
+    is_part = (both >= WITHIN * np.maximum(n_part, 1)) & (share >= PART) & (share <= MOST)
     is_other = own[None, :] >= np.where(dice > 0, dice, np.inf)
-    is_other[np.arange(n), np.arange(n)] = False
+    is_other[diagonal, diagonal] = False
     is_part &= ~is_other
-    return (is_part.sum(axis=1) >= 2) & ((share * is_part).sum(axis=1) >= TOGETHER)
+    is_whole = (is_part.sum(axis=1) >= 2) & ((share * is_part).sum(axis=1) >= TOGETHER)
+    return is_part & is_whole[:, None]

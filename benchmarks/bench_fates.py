@@ -40,6 +40,7 @@ from benchmarks.fates.score import (
     novel_counts,
     of_fates,
     of_firings,
+    of_untold,
     power,
     spread,
 )
@@ -195,7 +196,7 @@ def report(each: list[dict[str, Any]], flags: argparse.Namespace) -> None:
     facts["false_positive_rate"] = spread(rates)  # of worlds, whose null has few draws as well
     facts["alone"] = {name: total([one["alone"][name] for one in each]) for name in NULLS}
     facts["novel"] = total([one["novel"] for one in each])
-    facts["calibration"] = calibration(table)
+    facts |= {"untold": of_untold(table), "calibration": calibration(table)}
     for name, value in facts.items():
         print(f"{name:20s}{value}")
     rules = [one["rules"] for one in each if "rules" in one]

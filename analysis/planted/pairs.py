@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from analysis.planted.activity import Activity, PairsConfig
 from sae.errors import ConfigError
 
-__all__ = ["Pairs", "PairsConfig", "Planted"]
+__all__ = ["UNTOLD", "Pairs", "PairsConfig", "Planted"]
 
 SIZES = {
     "amplified": (1.35, 3.0),
@@ -25,39 +26,9 @@ SIZES = {
 }
 """Range of each change: factor on activations, share of firings moved, cosine of old and new
 direction, cosine of the halves with it."""
-MAX_CHANCE = 0.6
-PART = 65536  # tokens that are held in float64 at a time
-PERSONA_ODDS = (5.0, 0.4)  # of a persona's features, where it speaks and where another does
-
-
-@dataclass(frozen=True)
-class PairsConfig:
-    """Size of a world, and what is planted in its tuned model."""
-
-    n_features: int = 512
-    """Features of the base model."""
-    d_in: int = 128
-    """Width."""
-    n_documents: int = 800
-    """Documents: half of split fit, a quarter each of select and confirm."""
-    document_length: int = 250
-    """Tokens a document."""
-    l0: float = 6.0
-    """Features a token, on average."""
-    n_rare: int = 48
-    """Features that fire on 0.05 to 0.5 % of tokens."""
-    n_personas: int = 8
-    """Personas; each speaks the whole of a document."""
-    per_persona: int = 4
-    """Features of each persona."""
-    n_changed: int = 16
-    """Features of each planted change."""
-    n_novel: int = 12
-    """Novel features inside, and as many outside, the span of the personas' features."""
-    noise: float = 0.03
-    """Standard deviation of what no feature explains, in each dimension."""
-    seed: int = 0
-    """Of everything that is drawn."""
+UNTOLD = ("re_encoded", "merged")
+"""Changes that have no fate of their own: a direction is lost and a novel one has its trigger; two
+features become one direction. Both are undetermined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,81 +66,30 @@ class Pairs:
 
     def __init__(self, config: PairsConfig | None = None) -> None:
         self.config = c = config or PairsConfig()
-        n_planted = len(SIZES) * c.n_changed + c.n_rare
+        n_planted = len(SIZES) * c.n_changed + c.n_rare + len(UNTOLD) * (c.n_changed // 2)
         if n_planted > c.n_features:
             asked = f"{n_planted} changed or rare features"
             raise ConfigError(asked, f"{c.n_features} features", "plant fewer")
         rng = np.random.default_rng([c.seed, 0])
         self.rows = _units(rng.normal(size=(c.n_features, c.d_in)))
-        self.doc = np.repeat(np.arange(c.n_documents), c.document_length)
-        self.pos = np.tile(np.arange(c.document_length), c.n_documents)
-        self.speaks = rng.integers(c.n_personas, size=c.n_documents)[self.doc]
-        self._frequencies(rng)
-        n_topics = 16
-        topics = rng.integers(n_topics, size=(c.n_documents, 3))
-        is_hot = np.zeros((c.n_documents, n_topics))
-        np.put_along_axis(is_hot, topics, 1.0, axis=1)
-        odds = is_hot[:, rng.integers(n_topics, size=c.n_features)]
-        odds += 0.5 * rng.normal(size=odds.shape)
-        self._odds = odds - np.log(np.exp(odds).mean(axis=0))
-        self._gain = np.exp(0.15 * rng.normal(size=odds.shape))
-        self.z = self._activity(rng, np.arange(c.n_features))
-
-    def _frequencies(self, rng: np.random.Generator) -> None:
-        c = self.config
-        usual = np.arange(1, c.n_features - c.n_rare + 1) ** -0.6
-        usual = np.clip(usual / usual.sum() * c.l0, 0.006, 0.25)
-        rare = np.exp(rng.uniform(np.log(5e-4), np.log(5e-3), c.n_rare))
-        order = rng.permutation(c.n_features)
-        self.rate = np.concatenate([usual, rare])[order]
-        self.is_rare = (np.arange(c.n_features) >= len(usual))[order]
-        n_own = c.n_personas * c.per_persona
-        chosen = np.argsort(np.abs(np.log(self.rate / 0.01)), kind="stable")[:n_own]
-        self.persona = np.full(c.n_features, -1)
-        self.persona[chosen] = np.arange(n_own) % c.n_personas
-
-    def _activity(self, rng: np.random.Generator, columns: Int[np.ndarray, " m"]) -> np.ndarray:
-        """Fresh activations [n_tokens, m] at the features' rates in each document, in bursts."""
-        fires = np.empty((len(self.doc), len(columns)), bool)
-        for part in self._parts:
-            drawn = rng.random(fires[part].shape)
-            fires[part] = drawn < 0.75 * self._chance(part, columns)
-        later = np.roll(fires, int(rng.integers(1, 4)), axis=0) & (self.pos >= 3)[:, None]
-        for part in self._parts:
-            fires[part] |= later[part] & (rng.random(fires[part].shape) < 1 / 3)
-        z = np.empty(fires.shape, np.float32)
-        for part in self._parts:
-            size = 1 + rng.exponential(0.6, fires[part].shape)
-            z[part] = fires[part] * size * self._gain[:, columns][self.doc[part]]
-        return z
-
-    @property
-    def _parts(self) -> list[slice]:
-        """Parts of the tokens, one in float64 at a time; they draw what all at once would."""
-        return [slice(at, at + PART) for at in range(0, len(self.doc), PART)]
-
-    def _chance(self, part: slice, columns: Int[np.ndarray, " m"]) -> np.ndarray:
-        """How likely each token is to begin a burst, times 4 / 3."""
-        chance = (self.rate[columns] * np.exp(self._odds[:, columns]))[self.doc[part]]
-        own = self.persona[columns]
-        odds = np.where(self.speaks[part, None] == own, *PERSONA_ODDS)
-        return np.minimum(np.where(own >= 0, odds, 1.0) * chance, MAX_CHANCE)
+        self.activity = Activity(c, rng)
+        self.z = self.activity.drawn(rng, np.arange(c.n_features))
 
     @property
     def tokens(self) -> pd.DataFrame:
         """Labels of every token, as a cache wants them."""
         rng = np.random.default_rng([self.config.seed, 9])
-        word = rng.integers(24, size=len(self.doc))
-        split = np.array(["fit", "select", "fit", "confirm"])[self.doc % 4]
-        role = np.where((self.pos // 25) % 2, "character", "narrator")
+        word = rng.integers(24, size=len(self.activity.doc))
+        split = np.array(["fit", "select", "fit", "confirm"])[self.activity.doc % 4]
+        role = np.where((self.activity.pos // 25) % 2, "character", "narrator")
         return pd.DataFrame(
             {
-                "doc": [f"d{number:05d}" for number in self.doc],
-                "pos": self.pos,
+                "doc": [f"d{number:05d}" for number in self.activity.doc],
+                "pos": self.activity.pos,
                 "token_id": word,
                 "token": [f"w{each}" for each in word],
                 "role": role,
-                "persona": [f"p{each}" for each in self.speaks],
+                "persona": [f"p{each}" for each in self.activity.speaks],
                 "context": "story",
                 "split": split,
                 "is_special": False,
@@ -204,14 +124,15 @@ class Pairs:
         rows = _units(self.rows + turn[:, None] * _units(rng.normal(size=self.rows.shape)))
         z = self.z * np.exp(0.06 * drift * rng.normal(size=n)).astype(np.float32)
         share = np.minimum(0.04 * drift * rng.gamma(4, 0.25, n), 0.5)
-        z = self._moved(rng, z, share, np.arange(n)) if drift else z
+        z = self.activity.moved(rng, z, share, np.arange(n)) if drift else z
         truth = pd.DataFrame({"feature": np.arange(n), "fate": "preserved", "size": np.nan})
-        truth["rate"], truth["is_rare"], truth["persona"] = self.rate, self.is_rare, self.persona
+        truth["rate"], truth["is_rare"] = self.activity.rate[:n], self.activity.is_rare
+        truth["persona"] = self.activity.persona[:n]
         if not is_tuned:
             return Planted(self._seen(rng, z, rows), truth, rows)
         halves, second = self._changed(rng, z, rows, truth)
         fires, novel, more = self._novel(rng, rows)
-        x = self._seen(rng, z, rows) + halves @ second + fires @ novel
+        x = self._seen(rng, z, rows) + halves @ second + fires @ novel.astype(np.float32)
         x += 0.3 * _units(rng.normal(size=c.d_in))
         truth = pd.concat([truth, more], ignore_index=True)
         return Planted(x.astype(np.float32), truth, np.concatenate([rows, novel]))
@@ -220,62 +141,88 @@ class Pairs:
         x = z @ rows.astype(np.float32)
         return x + self.config.noise * rng.standard_normal(x.shape, np.float32)
 
-    def _moved(
-        self, rng: np.random.Generator, z: np.ndarray, share: np.ndarray, columns: np.ndarray
-    ) -> np.ndarray:
-        """A share of each feature's firings taken away, and about as many elsewhere."""
-        goes = np.empty(z.shape, bool)
-        for part in self._parts:
-            goes[part] = rng.random(z[part].shape) < share
-        moved = self._activity(rng, columns)
-        for part in self._parts:
-            comes = moved[part] * (rng.random(z[part].shape) < share)
-            moved[part] = np.where(goes[part], 0, z[part]) + np.where(z[part] > 0, 0, comes)
-        return moved
-
     def _changed(
         self, rng: np.random.Generator, z: np.ndarray, rows: np.ndarray, truth: pd.DataFrame
     ) -> tuple[np.ndarray, np.ndarray]:
         """Every planted change, in place; second halves of split features, and their directions."""
-        usual = rng.permutation(np.flatnonzero(~self.is_rare))
-        halves, second = [], []
-        for place, (fate, (low, high)) in enumerate(SIZES.items()):
-            for feature in usual[place * self.config.n_changed :][: self.config.n_changed]:
-                size = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-                truth.loc[feature, ["fate", "size"]] = [fate, size]
-                match fate:
-                    case "amplified" | "suppressed":
-                        z[:, feature] *= size
-                    case "lost":
-                        z[:, feature] = 0
-                    case "rotated":
-                        rows[feature] = _turned(rng, rows[feature], size)
-                    case "re_gated":
-                        own = z[:, [feature]], np.array([size]), np.array([feature])
-                        z[:, [feature]] = self._moved(rng, *own)
-                    case "split":
-                        other = rng.random(self.config.n_documents)[self.doc] < 0.5
-                        halves.append(np.where(other, z[:, feature], 0))
-                        z[other, feature] = 0
-                        second.append(_turned(rng, rows[feature], size))
-                        rows[feature] = _turned(rng, rows[feature], size)
+        halves, second = list[np.ndarray](), list[np.ndarray]()
+        for fate, features in self._chosen(rng).items():
+            low, high = np.log(SIZES.get(fate, (1.0, 1.0)))
+            sizes = np.exp(rng.uniform(low, high, len(features)))
+            truth.loc[features, "fate"] = fate
+            truth.loc[features, "size"] = sizes if fate in SIZES else np.nan
+            if fate == "merged":
+                rows[features] = np.repeat(_units(rows[features[::2]] + rows[features[1::2]]), 2, 0)
+            for feature, size in zip(features.tolist(), sizes.tolist(), strict=True):
+                if fate == "split":
+                    halves.append(self._half(rng, z, feature))
+                    second.append(_turned(rng, rows[feature], size))
+                    rows[feature] = _turned(rng, rows[feature], size)
+                else:
+                    self._change(rng, fate, (z, rows), feature, size)
         return np.column_stack(halves), np.array(second)
+
+    def _half(self, rng: np.random.Generator, z: np.ndarray, feature: int) -> np.ndarray:
+        """A feature's activity in half of the documents, where it is taken away."""
+        other = rng.random(self.config.n_documents)[self.activity.doc] < 0.5
+        half = np.where(other, z[:, feature], 0)
+        z[other, feature] = 0
+        return half
+
+    def _change(
+        self,
+        rng: np.random.Generator,
+        fate: str,
+        model: tuple[np.ndarray, np.ndarray],
+        feature: int,
+        size: float,
+    ) -> None:
+        z, rows = model
+        match fate:
+            case "amplified" | "suppressed":
+                z[:, feature] *= np.float32(size)
+            case "lost":
+                z[:, feature] = 0
+            case "rotated":
+                rows[feature] = _turned(rng, rows[feature], size)
+            case "re_encoded":
+                rows[feature] = _units(rng.normal(size=self.config.d_in))
+            case "re_gated":
+                own = z[:, [feature]], np.array([size]), np.array([feature])
+                z[:, [feature]] = self.activity.moved(rng, *own, elsewhere=1)
+
+    def _chosen(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Features by change; of those that are re-gated half carry a persona."""
+        c = self.config
+        is_rare, persona = self.activity.is_rare, self.activity.persona
+        usual = rng.permutation(np.flatnonzero(~is_rare))
+        rare = rng.permutation(np.flatnonzero(is_rare))
+        own = usual[persona[usual] >= 0][: c.n_changed // 2]
+        usual = usual[~np.isin(usual, own)]
+        chosen = {}
+        for place, fate in enumerate(SIZES):
+            mine = own if fate == "re_gated" else own[:0]
+            n, few = c.n_changed - len(mine), c.n_rare // 12
+            also = rare[place * few :][:few]
+            chosen[fate], usual = np.concatenate([mine, usual[:n], also]), usual[n:]
+        half = c.n_changed // 2
+        chosen["re_encoded"], usual = usual[:half], usual[half:]
+        return chosen | {"merged": usual[: half // 2 * 2]}
 
     def _novel(
         self, rng: np.random.Generator, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         """Activity, directions and truth of novel features, those in the personas' span first."""
         c, n = self.config, self.config.n_novel
-        own = rows[self.persona >= 0]
+        own = rows[self.activity.persona[: c.n_features] >= 0]
         basis = np.linalg.qr(own.T)[0]
         inside, outside = rng.normal(size=(n, len(own))) @ own, rng.normal(size=(n, c.d_in))
         directions = _units(np.concatenate([inside, outside - outside @ basis @ basis.T]))
-        rate = np.exp(rng.uniform(np.log(1e-3), np.log(5e-3), 2 * n))
-        fires = rng.random((len(self.doc), 2 * n)) < rate
+        columns = c.n_features + np.arange(2 * n)
         fate = ["novel_in_span"] * n + ["novel_out_of_span"] * n
-        truth = pd.DataFrame({"feature": c.n_features + np.arange(2 * n), "fate": fate})
-        truth = truth.assign(size=np.nan, rate=rate, is_rare=False, persona=-1)
-        return fires * (1 + rng.exponential(0.6, fires.shape)), directions, truth
+        truth = pd.DataFrame({"feature": columns, "fate": fate, "size": np.nan})
+        truth = truth.assign(rate=self.activity.rate[columns], is_rare=False, persona=-1)
+        return self.activity.drawn(rng, columns), directions, truth
 
 
 def _turned(rng: np.random.Generator, row: np.ndarray, cosine: float) -> np.ndarray:

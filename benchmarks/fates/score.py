@@ -10,8 +10,10 @@ from safetensors.numpy import load_file
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
+from analysis.planted.pairs import UNTOLD
+
 __all__ = ["CALLED", "DETECTABLE", "STILL", "calibration", "laid_out", "matched", "novel_counts"]
-__all__ += ["of_fates", "of_firings", "power", "spread"]
+__all__ += ["of_fates", "of_firings", "of_untold", "power", "spread"]
 
 CALLED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "split", "lost")
 """Fates of base features that are scored."""
@@ -21,7 +23,7 @@ DETECTABLE = {
     "re_gated": (0.4, np.inf),
     "rotated": (-np.inf, 0.8),
 }
-"""Sizes of a planted change that are called detectable; all of the others are."""
+"""Sizes of a planted change that are called detectable, where not all are."""
 STILL = ("preserved", "undetermined", "unstable")
 """Fates that claim no change."""
 NOMINAL = (0.01, 0.05, 0.1, 0.2)  # false-discovery rates that are asked for
@@ -57,8 +59,9 @@ def laid_out(
         rows: Directions of the base model's features.
 
     Returns:
-        The truth's rows with latent, called, p_value and q_value, and whether the change is
-        detectable; latent is -1 where the feature was not found.
+        The truth's rows with latent, called, reason, p_value and q_value, and whether the change
+        is detectable; that of a rare feature is not, and what has no fate of its own counts. The
+        latent is -1 where the feature was not found.
     """
     fates = pd.read_parquet(trace / "fates.parquet").query("tuned == @tuned and origin == 'base'")
     fates = fates.set_index("latent")
@@ -67,11 +70,12 @@ def laid_out(
     table = truth.iloc[: len(rows)].copy()
     table["latent"] = latent.reindex(table["feature"], fill_value=-1).to_numpy()
     table["called"] = fates["fate"].reindex(table["latent"]).to_numpy()
-    for name in ("p_value", "q_value"):
+    for name in ("reason", "p_value", "q_value"):
         table[name] = fates[name].reindex(table["latent"]).to_numpy()
     low = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[0])
     high = table["fate"].map(lambda fate: DETECTABLE.get(fate, (-np.inf, np.inf))[1])
-    table["detectable"] = table["size"].isna() | table["size"].between(low, high)
+    always = table["fate"].isin(["preserved", *UNTOLD])
+    table["detectable"] = always | (table["size"].between(low, high) & ~table["is_rare"])
     return table
 
 
@@ -143,10 +147,27 @@ def of_firings(table: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(n=("found", "size"), recovered=("found", "mean"), right=("right", "mean"))
 
 
+def of_untold(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """What is called of found features whose change has no fate of its own, and with what reason.
+
+    Args:
+        table: Rows of `laid_out`.
+    """
+    found = {}
+    for fate in UNTOLD:
+        own = table.loc[(table["fate"] == fate) & (table["latent"] >= 0)]
+        said = own["reason"].where(own["called"] == "undetermined", own["called"])
+        found[fate] = {str(name): int(n) for name, n in said.value_counts().items()}
+    return found
+
+
 def novel_counts(
     trace: Path, tuned: str, truth: pd.DataFrame, rows: Float[np.ndarray, "n d_in"]
 ) -> dict[str, float]:
     """Novel features that were called so, where they lie, and rows that were called so wrongly.
+
+    A direction that is new and has a lost one's trigger is not called wrongly; how often it is
+    called is beside it.
 
     Args:
         trace: A trace folder.
@@ -161,6 +182,7 @@ def novel_counts(
     latent = matched(own, rows)
     novel = truth.loc[truth["fate"].str.startswith("novel")]
     mine = latent.reindex(novel["feature"]).dropna().astype(int)
+    again = latent.reindex(truth.loc[truth["fate"] == "re_encoded", "feature"]).dropna()
     said = called.reindex(mine)
     place = novel.set_index("feature").loc[mine.index, "fate"]
     return {
@@ -168,7 +190,8 @@ def novel_counts(
         "found": len(mine),
         "called": int(said.notna().sum()),
         "placed": int((said.to_numpy() == place.to_numpy()).sum()),
-        "false_rows": int((~called.index.isin(mine)).sum()),
+        "re_encoded": int(called.index.isin(again).sum()),
+        "false_rows": int((~called.index.isin([*mine, *again])).sum()),
     }
 
 

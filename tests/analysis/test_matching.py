@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from analysis.matching import splits, standing, steady, swaps
+from analysis.matching import merges, splits, standing, steady, swaps
 from analysis.traces import Firing
 
 
@@ -100,3 +100,22 @@ def test_a_latent_is_split_where_several_share_what_it_did(parts, is_split):
 def test_a_part_that_stands_for_another_base_latent_is_none():
     dice = np.array([[0.6, 0.6], [0.0, 0.8]])
     assert splits(dice, np.array([100, 50]), np.array([50, 50])).tolist() == [False, False]
+
+
+def test_latents_are_merged_where_one_does_what_both_did():
+    """The first two base latents fire where the first tuned one does; the third has its own."""
+    base = np.zeros((90, 3), int)
+    base[:30, 0], base[30:60, 1], base[60:, 2] = 1, 1, 1
+    tuned = np.zeros((90, 4), int)
+    tuned[:60, 0], tuned[60:, 2] = 1, 1
+    pair = standing(firing(base), firing(tuned), 3)
+    n_base, n_tuned = base.sum(axis=0), tuned.sum(axis=0)
+    assert merges(pair.dice, n_base, n_tuned).tolist() == [True, True, False]
+    assert not splits(pair.dice, n_base, n_tuned).any()
+    tuned[30:60, 1] = 1  # the second goes on beside it
+    pair = standing(firing(base), firing(tuned), 3)
+    assert not merges(pair.dice, n_base, tuned.sum(axis=0)).any()
+    tuned[:, 0], tuned[:45, 0] = 0, 1  # and is less than half of what the first does now
+    tuned[30:60, 1], tuned[30:34, 1] = 0, 1
+    pair = standing(firing(base), firing(tuned), 3)
+    assert merges(pair.dice, n_base, tuned.sum(axis=0)).tolist() == [True, True, False]
