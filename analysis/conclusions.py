@@ -173,6 +173,8 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         in_span_share=_share(comparison, name, "latents"),
         in_contrast_span_share=_share(comparison, name, "contrasts"),
         in_dialect_span_share=_share(comparison, name, "dialects"),
+        mean_shift=_mean_shift(study, name, null.names if null else ()),
+        unstable_subspace=_subspace(verdict),
         fidelity_fvu=_maybe(comparison.fidelity.get(name), null_high=fvu_high),
         kl_shares=_kl_shares(comparison, name, null.names if null else ()),
         persona_kl_share=_persona_kl(comparison, name),
@@ -185,6 +187,22 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         is_contrast=grown.get("use", "demo") == "demo",
         about=grown.get("about"),
     )
+
+
+def _mean_shift(study: Study, name: str, nulls: Sequence[str]) -> Measured:
+    there = [float(study.nulls.seen[null].mean_shift.value) for null in nulls]
+    ends = {"null_low": to_json(min(there)), "null_high": to_json(max(there))} if there else {}
+    return _measured(study.seen[name].mean_shift, **ends)
+
+
+def _subspace(verdict: Verdict) -> dict[str, Measured]:
+    found = verdict.subspace
+    if found is None:
+        return {}
+    return {
+        "agreement": _measured(found.agreement, null_low=found.least_agreement),
+        "gain": _measured(found.gain, null_low=-found.most_gain, null_high=found.most_gain),
+    }
 
 
 def _early(found: Mapping[str, float] | None) -> Measured | None:

@@ -111,7 +111,7 @@ def splits(
         >>> splits(dice, np.array([10]), np.array([5, 5])).tolist()
         [True]
     """
-    return _parts(dice, n_base, n_tuned).any(axis=1)
+    return _parts(dice, n_base, n_tuned).sum(axis=1) > 0
 
 
 def merges(
@@ -131,7 +131,7 @@ def merges(
         >>> merges(dice, np.array([5, 5]), np.array([10, 0])).tolist()
         [True, True]
     """
-    return _parts(dice.T, n_tuned, n_base).any(axis=0)
+    return _parts(dice.T, n_tuned, n_base).sum(axis=0) > 0
 
 
 def _parts(dice: np.ndarray, n_whole: np.ndarray, n_part: np.ndarray) -> np.ndarray:

@@ -149,6 +149,12 @@ class Arm:
     """The same for the span of the personas' mean activations."""
     in_dialect_span_share: Measured | None = holds(Measured, 0, 1, default=None)
     """The same for that of dialects, a factor of the text that is no persona."""
+    mean_shift: Measured | None = holds(Measured, 0, 1, default=None)
+    """Share of how far held-out activations moved that is one constant vector; null: the null's
+    checkpoints."""
+    unstable_subspace: dict[str, Measured] = holds(Measured, many="map", default_factory=dict)
+    """Agreement and gain of the subspace of unstable latents (`analysis.subspaces`); empty where
+    there is none."""
     fidelity_fvu: Measured | None = holds(Measured, 0, default=None)
     """FVU of the base dictionary on the arm's activations; null: the null's checkpoint."""
     kl_shares: dict[str, Measured] = holds(Measured, many="map", default_factory=dict)

@@ -39,8 +39,6 @@ class SpanShare:
     """What 95 % of the random subspaces stay below."""
     p_value: float
     """(1 + random subspaces that hold as much) / (1 + random subspaces)."""
-    constant_share: float
-    """Share of the squared norm of the shift that is its mean over tokens."""
     rank: int
     """Dimensions of the span."""
 
@@ -235,7 +233,6 @@ def span_share(
         float(held.mean()),
         float(np.quantile(held, 0.95)),
         float((1 + (held >= value).sum()) / (1 + len(held))),
-        constant / total,
         len(basis),
     )
 

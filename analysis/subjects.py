@@ -17,6 +17,7 @@ from analysis.frozen import read_again
 from analysis.intervals import Interval
 from analysis.matching import standing, steady
 from analysis.reuse import fidelity
+from analysis.shift import constant_share
 from analysis.traces import Firing, reconstructed, trace
 from sae import read
 from sae.change import Change
@@ -87,6 +88,8 @@ class Seen:
     """Of every latent of this model, its existence in the base model."""
     traces: pd.DataFrame
     """Rows of `traces.parquet`."""
+    mean_shift: Interval
+    """Share of how far it moved that is one constant vector."""
 
 
 def look(
@@ -149,8 +152,8 @@ def lay(
     there = presence((bench.x, before), x, blocks, weights).head(n)
     found = replace(found, table=pd.concat([found.table, there], axis=1))
     back = presence((x, after), bench.x, blocks, weights)
-    traces = trace(before, after, bench.tokens, name)
-    return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, back, traces)
+    told = trace(before, after, bench.tokens, name), constant_share(bench.x, x, blocks, weights)
+    return Seen(name, change, x, after, _fidelity(bench, dictionary, x), found, back, *told)
 
 
 def with_scaling(bench: Bench, continued: Firing, one: Seen, fates: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from analysis.effects import lay_effects
 from analysis.experiments.plan import Plan
 from analysis.subjects import Reference, Seen, Subject, look, with_scaling
 from analysis.traces import Firing
-from analysis.verdicts import NullSide, Verdict, judge, null_side
+from analysis.verdicts import NullSide, Verdict, judge, null_side, with_subspace
 from sae import read, sanity_check
 from sae.abreast import Job, how
 from sae.change import Change, Ruler, neutral_text
@@ -151,6 +151,7 @@ def judged(
         for name, one in seen.items()
     }
     for name, each in verdicts.items():
+        each = with_subspace(bench, reference.continued, seen[name], each, nulls)
         fates = with_scaling(bench, reference.continued, seen[name], each.fates)
         verdicts[name] = replace(each, fates=carriers.with_dialects(fates))
     used = [each.null for each in verdicts.values() if each.null is not None]

@@ -1,10 +1,11 @@
 """From what was seen of tuned models and nulls to one fate a latent, with measured error rates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from analysis.bench import Bench
 from analysis.choosing import Chooser, unlikeness
 from analysis.contrasts import Span
 from analysis.error_rates import error_rates
@@ -13,8 +14,10 @@ from analysis.intervals import Interval
 from analysis.novelty import best_matches, novel_fates, novel_latents, novel_share
 from analysis.nulls import Null
 from analysis.subjects import Seen
+from analysis.subspaces import Subspace, judge_subspace
+from analysis.traces import Firing
 
-__all__ = ["NullSide", "Verdict", "judge", "null_side"]
+__all__ = ["NullSide", "Verdict", "judge", "null_side", "with_subspace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Verdict:
     none, or the null did not move as far as it."""
     errors: pd.DataFrame | None
     """What `error_rates` says of that checkpoint, held against the same null at its own size."""
+    subspace: Subspace | None = None
+    """What became of its unstable latents together."""
 
 
 def null_side(seen: Sequence[Seen]) -> NullSide:
@@ -100,3 +105,26 @@ def judge(
             name = nearest.name
             errors = error_rates(decide(seen.coordinates, held_to, personas, name))
     return Verdict(one.name, fates, null, novel_share(found), name, errors)
+
+
+def with_subspace(
+    bench: Bench, continued: Firing, one: Seen, verdict: Verdict, nulls: NullSide
+) -> Verdict:
+    """A verdict with what became of the subspace of the unstable latents, which is their reason.
+
+    Args:
+        bench: Tokens, and the base model's side.
+        continued: The dictionary continued on the base's own activations, on the base model.
+        one: What was seen of the tuned model.
+        verdict: What is said of it.
+        nulls: Those among which its null was chosen.
+    """
+    unstable = (verdict.fates["fate"] == "unstable").to_numpy()
+    null = [nulls.seen[name] for name in (verdict.null.names if verdict.null else ())]
+    mine, *against = [(each.x, each.change.activations) for each in (one, *null)]
+    latents = verdict.fates.loc[unstable, "latent"].to_numpy(int)
+    found = judge_subspace(bench, continued, latents, mine, against)
+    if found is None:
+        return verdict
+    reason = verdict.fates["reason"].astype(object).mask(unstable, f"subspace {found.fate}")
+    return replace(verdict, fates=verdict.fates.assign(reason=reason), subspace=found)

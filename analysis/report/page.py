@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from analysis.cards import HERE, Card, Trace, load_trace, templates
 from analysis.marks import FATE_MARKS
-from analysis.report import claims, contexts, controls, kl, tables, words
+from analysis.report import claims, contexts, controls, kl, subspaces, tables, words
 from analysis.report.drawings import drawings
 from sae.errors import InputError
 
@@ -113,6 +113,7 @@ def _context(trace: Trace) -> dict[str, Any]:
         "claims": claims.table(trace),
         "contexts": contexts,
         "kl": kl.table(summary),
+        "subspaces": subspaces.table(summary),
         "controls": controls,
         "figures": {each.name: each for each in drawings(trace)},
         "tables": tables,

@@ -202,6 +202,7 @@ def sizes(summary: Summary) -> Table:
             arm.about or "n/a",
             three(arm.size.weights),
             three(arm.size.activations),
+            range_of(arm.mean_shift),
             three(arm.size.kl),
             arm.null or "n/a",
         )
@@ -212,15 +213,17 @@ def sizes(summary: Summary) -> Table:
         "tuned on",
         "weights",
         "activations",
+        "constant part",
         "KL, nats a token",
         "null it is held against",
     )
     return Table(
         "Size of every change from base; weights over their norm, activations (of neutral text, or "
-        "of all held-out tokens where caches were traced) over their distance from their mean",
+        "of all held-out tokens where caches were traced) over their distance from their mean; "
+        "constant part: share of the squared shift on held-out tokens that is one vector",
         head,
         rows,
-        frozenset({0, 1, 5}),
+        frozenset({0, 1, 6}),
     )
 
 

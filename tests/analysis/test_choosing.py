@@ -116,7 +116,7 @@ def tuned(size, **more):
     firing, none = Firing(sparse.csr_array((1, 1)), np.ones((1, 1))), pd.DataFrame()
     change, fidelity = Change(0.0, 1.0, 0.0), Interval(0.0, 0.0, 0.0)
     found = moved(size, **more)
-    return Seen("tuned", change, np.ones((1, 1)), firing, fidelity, found, none, none)
+    return Seen("tuned", change, np.ones((1, 1)), firing, fidelity, found, none, none, fidelity)
 
 
 def test_a_null_displaces_what_points_or_fires_elsewhere():

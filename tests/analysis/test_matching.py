@@ -115,7 +115,7 @@ def test_latents_are_merged_where_one_does_what_both_did():
     tuned[30:60, 1] = 1  # the second goes on beside it
     pair = standing(firing(base), firing(tuned), 3)
     assert not merges(pair.dice, n_base, tuned.sum(axis=0)).any()
-    tuned[:, 0], tuned[:45, 0] = 0, 1  # and is less than half of what the first does now
-    tuned[30:60, 1], tuned[30:34, 1] = 0, 1
+    tuned[:, 0], tuned[:45, 0] = 0, 1  # half of the second's firings are the first's,
+    tuned[:, 1], tuned[30:34, 1] = 0, 1  # and few its own
     pair = standing(firing(base), firing(tuned), 3)
     assert merges(pair.dice, n_base, tuned.sum(axis=0)).tolist() == [True, True, False]

@@ -39,7 +39,7 @@ def _seen(x, firing):
     none = pd.DataFrame()
     blank = Coordinates(none, {}, *([np.zeros((0, 0))] * 2), *([np.zeros(0, int)] * 2), 0)
     nothing = Change(0.0, 0.0, 0.0), Interval(0.0, 0.0, 0.0)
-    return Seen("tuned", nothing[0], x, firing, nothing[1], blank, none, none)
+    return Seen("tuned", nothing[0], x, firing, nothing[1], blank, none, none, nothing[1])
 
 
 @pytest.mark.parametrize("n_added", [0, 1, 3, 6])

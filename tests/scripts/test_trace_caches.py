@@ -95,6 +95,9 @@ def test_a_trace_without_a_language_model(traced, caches):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["arms"]["tuned"]["size"]["kl"] is None
     assert summary["arms"]["tuned"]["size"]["activations"] > 0
+    shift = summary["arms"]["tuned"]["mean_shift"]
+    assert 0 < shift["low"] <= shift["value"] <= shift["high"] < 1
+    assert shift["null_high"] < shift["low"]  # the tuned model alone has one
     assert summary["error_rates"]
     assert json.loads((out / "nulls.json").read_text())["arms"]["tuned"]["held_back"] == "held"
     assert (out / "report.html").stat().st_size > 10_000
@@ -177,7 +180,7 @@ def test_without_personas_the_rest_is_told(world, door, tmp_path):
 def others(world, x):
     """Caches that do not fit, and a word of why."""
     tokens = world.tokens
-    order = np.argsort(-world.doc, kind="stable")
+    order = np.argsort(-world.activity.doc, kind="stable")
     return {
         "width": (np.concatenate([x, x], axis=1), tokens, "width 48, not 24"),
         "fewer": (x[:-60], tokens.iloc[:-60], "2820 tokens, not 2880"),
