@@ -100,11 +100,11 @@ def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
     for name in NEVER_NULL:
         if len(bare := np.flatnonzero(tokens[name].isna())):
             raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
-    split_of: dict[object, object] = {}
-    for doc, split in zip(tokens["doc"], tokens["split"], strict=True):
-        if (first := split_of.setdefault(doc, split)) != split:
-            found = f"document {doc} in splits {first} and {split}"
-            raise InputError(asked, found, "put all of a document in one split")
+    pairs = tokens[["doc", "split"]].drop_duplicates()
+    if len(twice := pairs.loc[pairs["doc"].duplicated(), "doc"]):
+        splits = pairs.loc[pairs["doc"] == twice.iloc[0], "split"]
+        found = f"document {twice.iloc[0]} in splits {' and '.join(map(str, splits))}"
+        raise InputError(asked, found, "put all of a document in one split")
 
 
 def _column(cache: ActivationCache, name: str) -> np.ndarray:

@@ -25,7 +25,7 @@ from sae.stream.text import Columns
 from scripts._cast import Cast, cast_of, read_organism, texts_of
 from scripts._text import ReadConfig, named_models, read_text
 
-__all__ = ["Config", "agreed", "lines_of"]
+__all__ = ["Config", "agreed", "lines_of", "pair_of"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,20 @@ class Config:
     """Of the trace, and of draws of latents."""
 
 
+def pair_of(config: Config) -> tuple[str, str]:
+    """Folder or hub id of the base model and of the tuned one.
+
+    Raises:
+        ConfigError: One of them is not named.
+    """
+    cast = cast_of(config.cast, read_organism(config.organism), config.organism)
+    paths = named_models(cast.tuned, "--cast.tuned")
+    if config.tuned not in paths or cast.base is None:
+        found = ", ".join(paths) or "no tuned models"
+        raise ConfigError(f"--tuned {config.tuned}", found, "name it in --cast.tuned")
+    return cast.base, paths[config.tuned]
+
+
 def agreed(config: Config) -> Callable[[], dict[str, Any]]:
     """Compares the methods.
 
@@ -74,16 +88,11 @@ def agreed(config: Config) -> Callable[[], dict[str, Any]]:
     if mine is None or not len(mine):
         do = "name a model that trace_personas traced"
         raise InputError(f"{config.tuned} in {config.trace}", "no fates", do)
-    cast = cast_of(config.cast, read_organism(config.organism), config.organism)
-    paths = named_models(cast.tuned)
-    if config.tuned not in paths or cast.base is None:
-        found = ", ".join(paths) or "no tuned models"
-        raise ConfigError(f"--tuned {config.tuned}", found, "name it in --cast.tuned")
+    base, model = map(load_model, pair_of(config))
     own, meta = sae.read(config.continued / "base")
     _require_traced(config.trace / "directions.safetensors", config.continued / "base", own)
     crosscoder, of_crosscoder = _of(config.crosscoder, "crosscoder", meta)
     difference, of_difference = _of(config.difference, "difference", meta)
-    base, model = load_model(cast.base), load_model(paths[config.tuned])
     check_pair(base, model)
     pair = [(each.name, each.weights_sha256) for each in (base, model)]
     _require_models(config.continued / "base", [meta], pair[:1], "name its model as --cast.base")

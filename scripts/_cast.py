@@ -117,15 +117,15 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         ConfigError: There is no base or no tuned model, or two models or controls have one name.
     """
     cast = cast_of(door.cast, organism, door.organism)
-    held_back = _subjects([cast.held_back] if cast.held_back else ())
+    held_back = _subjects([cast.held_back] if cast.held_back else (), "--cast.held_back")
     assert cast.base is not None
     observer = door.organism / "observer.parquet" if door.organism else None
     return TraceConfig(
         cast.base,
         door.dictionary,
         door.continued,
-        _subjects(cast.tuned),
-        _subjects(cast.null),
+        _subjects(cast.tuned, "--cast.tuned"),
+        _subjects(cast.null, "--cast.null"),
         next(iter(held_back), None),
         cast.pole,
         observer,
@@ -145,7 +145,8 @@ def _nulls(roles: Mapping[str, str]) -> tuple[list[str], str | None]:
 
 def _controls(cast: Cast) -> tuple[Control, ...]:
     """Which dictionaries are controls; what is done with one is what its flag says."""
-    found = _subjects([*cast.again, *cast.other_seed])
+    words, flags = [*cast.again, *cast.other_seed], "--cast.again --cast.other_seed"
+    found = _subjects(words, flags, "dictionary")
     return tuple(
         Control(each.name, Path(each.path), matched=place >= len(cast.again))
         for place, each in enumerate(found)
@@ -221,8 +222,8 @@ def texts_of(named: Sequence[Path], organism: Path | None) -> tuple[Path, ...]:
     return tuple(named) or (Path(organism or ".") / "text",)
 
 
-def _subjects(words: Sequence[str]) -> tuple[Subject, ...]:
-    found = named_models(words) if words else {}
+def _subjects(words: Sequence[str], flag: str, what: str = "model") -> tuple[Subject, ...]:
+    found = named_models(words, flag, what) if words else {}
     return tuple(Subject(name, path) for name, path in found.items())
 
 

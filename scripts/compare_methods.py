@@ -12,9 +12,11 @@ are named as for trace_personas: `--cast.base B --cast.tuned [assistant=A] --tex
 import sys
 from dataclasses import asdict
 
-from scripts._agreeing import Config, agreed, lines_of
+from scripts._agreeing import Config, agreed, lines_of, pair_of
+from scripts._cast import texts_of
 from scripts._cli import run
 from scripts._stage import fingerprint, prepared_stage, require_own
+from scripts._text import sha256_of_model, sha256_of_text
 
 
 def main(config: Config) -> None:
@@ -22,6 +24,9 @@ def main(config: Config) -> None:
     require_own(config.out, "an agreement", "agreement.json", "agreement.parquet")
     names = ("trace", "continued", "crosscoder", "difference")
     inputs = {name: fingerprint(getattr(config, name)) for name in names}
+    for name, model in zip(("base", "tuned"), pair_of(config), strict=True):
+        inputs[f"model {name}"] = sha256_of_model(model)
+    inputs["text"] = sha256_of_text(texts_of(config.text, config.organism))
     prepared_stage(config.out, inputs, asdict(config), lambda: agreed(config))
     print("\n".join(lines_of(config.out)))
 

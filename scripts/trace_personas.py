@@ -31,6 +31,7 @@ def main(config: Config) -> None:
     trace = trace_config(config, organism)
     texts = texts_of(config.text, config.organism)
     inputs = {name: fingerprint(getattr(config, name)) for name in ("dictionary", "continued")}
+    inputs["model base"] = sha256_of_model(trace.base)
     inputs |= {f"model {each.name}": sha256_of_model(each.path) for each in trace.tuned}
     inputs |= {f"control {each.name}": fingerprint(each.path) for each in trace.controls}
     inputs["text"] = sha256_of_text(texts)

@@ -69,7 +69,7 @@ def untold(models):
     return [{"model": None}] * len(models)
 
 
-def test_every_pair_of_methods_is_compared_and_written(door, words, tmp_path):
+def test_every_pair_of_methods_is_compared_and_written(door, words, tiny_trace, tmp_path):
     out = tmp_path / "agreement"
     code, said = door(compare_methods, *words, "--out", out)
     assert code == 0, said
@@ -87,12 +87,19 @@ def test_every_pair_of_methods_is_compared_and_written(door, words, tmp_path):
     written = (out / "agreement.json").stat().st_mtime_ns
     assert door(compare_methods, *words, "--out", out)[0] == 0  # skipped
     assert (out / "agreement.json").stat().st_mtime_ns == written
+    text = tmp_path / "text"
+    shutil.copytree(tiny_trace / "organism" / "text", text)
+    assert door(compare_methods, *words, f"--text=[{text}]", "--out", out)[0] == 0
+    with sorted(text.rglob("*.jsonl"))[0].open("a") as file:
+        file.write("\n")
+    code, said = door(compare_methods, *words, f"--text=[{text}]", "--out", out)
+    assert code == 0 and "for a change in" in said and "text" in said
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("--tuned=nobody", "no fates"),
+        ("--tuned=nobody", "name it in --cast.tuned"),
         ("--crosscoder=DIFFERENCE", "as a crosscoder"),
         ("--difference=BASE", "a dictionary of one model"),
     ],
@@ -103,8 +110,14 @@ def test_what_is_no_such_dictionary_is_one_line(refused, words, tmp_path, tiny_t
     change = change.replace("BASE", str(tiny_trace / "continued" / "base"))
     name = change.partition("=")[0]
     kept = [each for each in words if not str(each).startswith(f"{name}=")]
-    code = 3 if name == "--tuned" else 2
-    assert said in refused(compare_methods, code, tmp_path / "out", *kept, change)
+    assert said in refused(compare_methods, 2, tmp_path / "out", *kept, change)
+
+
+def test_a_model_that_was_not_traced_is_one_line(refused, words, tmp_path, tiny_trace):
+    models = tiny_trace / "organism" / "models"
+    flags = ["--tuned=continued_a", f"--cast.tuned=[continued_a={models / 'continued_a'}]"]
+    said = refused(compare_methods, 3, tmp_path / "out", *words, *flags)
+    assert "continued_a in" in said and "no fates" in said
 
 
 @pytest.mark.parametrize("kind", ["crosscoder", "difference"])
