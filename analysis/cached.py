@@ -100,11 +100,10 @@ def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
     for name in NEVER_NULL:
         if len(bare := np.flatnonzero(tokens[name].isna())):
             raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
-    pairs = tokens[["doc", "split"]].drop_duplicates()
-    if len(twice := pairs.loc[pairs["doc"].duplicated(), "doc"]):
-        splits = pairs.loc[pairs["doc"] == twice.iloc[0], "split"]
-        found = f"document {twice.iloc[0]} in splits {' and '.join(map(str, splits))}"
-        raise InputError(asked, found, "put all of a document in one split")
+    for doc, own in tokens.groupby("doc", sort=False)["split"]:
+        if len(several := own.unique()) > 1:
+            found = f"document {doc} in splits {' and '.join(map(str, several))}"
+            raise InputError(asked, found, "put all of a document in one split")
 
 
 def _column(cache: ActivationCache, name: str) -> np.ndarray:
