@@ -203,6 +203,7 @@ def sizes(summary: Summary) -> Table:
             three(arm.size.weights),
             three(arm.size.activations),
             range_of(arm.mean_shift),
+            three(arm.mean_shift and arm.mean_shift.null_high),
             three(arm.size.kl),
             arm.null or "n/a",
         )
@@ -214,6 +215,7 @@ def sizes(summary: Summary) -> Table:
         "weights",
         "activations",
         "constant part",
+        "the null's, up to",
         "KL, nats a token",
         "null it is held against",
     )
@@ -223,7 +225,7 @@ def sizes(summary: Summary) -> Table:
         "constant part: share of the squared shift on held-out tokens that is one vector",
         head,
         rows,
-        frozenset({0, 1, 6}),
+        frozenset({0, 1, 7}),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from analysis import drawn, report
 from analysis.marks import three
-from analysis.report import kl, words
+from analysis.report import kl, tables, words
 from analysis.summary import parse
 from sae.errors import InputError
 
@@ -270,3 +270,13 @@ def test_no_persona_latent_is_said(trace_dir):
     fates = pd.read_parquet(trace_dir / "fates.parquet")
     fates["persona"] = None
     assert "No persona latent passed confirmation" in words.fate_sentence(fates, "assistant")
+
+
+def test_the_constant_part_of_a_move_stands_beside_that_of_the_null(data):
+    shift = {"value": 0.04, "low": 0.03, "high": 0.05, "null_low": 0.01, "null_high": 0.02}
+    data["arms"]["assistant"]["mean_shift"] = shift
+    table = tables.sizes(parse(data))
+    rows = {row[0]: dict(zip(table.head, row, strict=True)) for row in table.rows}
+    assert rows["assistant"]["constant part"] == "0.0400 [0.0300, 0.0500]"
+    assert rows["assistant"]["the null's, up to"] == "0.0200"
+    assert rows["piston"]["constant part"] == rows["piston"]["the null's, up to"] == "n/a"
