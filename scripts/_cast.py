@@ -146,7 +146,7 @@ def _nulls(roles: Mapping[str, str]) -> tuple[list[str], str | None]:
 def _controls(cast: Cast) -> tuple[Control, ...]:
     """Which dictionaries are controls; what is done with one is what its flag says."""
     words, flags = [*cast.again, *cast.other_seed], "--cast.again --cast.other_seed"
-    found = _subjects(words, flags, "dictionary")
+    found = _subjects(words, flags, "control")
     return tuple(
         Control(each.name, Path(each.path), matched=place >= len(cast.again))
         for place, each in enumerate(found)

@@ -98,5 +98,5 @@ def test_the_flag_says_whether_latents_are_matched(tmp_path):
 
 def test_two_controls_of_one_name_are_refused(tmp_path):
     cast = Cast("b", ("assistant=a",), again=("x=one",), other_seed=("x=two",))
-    with pytest.raises(ConfigError, match="two models named x"):
+    with pytest.raises(ConfigError, match="two controls named x"):
         trace_config(Config(tmp_path, tmp_path, tmp_path, cast=cast), {})
