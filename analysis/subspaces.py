@@ -108,8 +108,9 @@ def judge_subspace(
     for x, moved in nulls:
         by = max(one[1] / max(moved, 1e-12), 1.0)
         alike, louder = _both(bench, there, base, _inside(x, there, basis))
-        low = min(low, 1 - by**2 * (1 - alike.low))
-        high = max(high, by * max(-louder.low, louder.high))
+        # Not a number stays one: then nothing lies outside, and nothing inside.
+        low = float(np.minimum(low, 1 - by**2 * (1 - alike.low)))
+        high = float(np.maximum(high, by * np.maximum(-louder.low, louder.high)))
     return Subspace(len(unstable), len(basis), agreement, gain, low, high)
 
 

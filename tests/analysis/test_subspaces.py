@@ -89,6 +89,13 @@ def test_nothing_is_said_of_one_latent_without_a_null_or_where_none_fires(base):
     assert judge_subspace(bench, silent, UNSTABLE, one, [one]) is None
 
 
+def test_a_null_that_cannot_be_measured_calls_nothing_changed(base):
+    bench, continued = base
+    gone = model(bench, 0 * SAME, 0.0)  # nothing there at all
+    found = judge_subspace(bench, continued, UNSTABLE, model(bench, scaled(2, 2)), [gone])
+    assert np.isnan(found.least_agreement) and found.fate == "undetermined"
+
+
 def test_between_the_two_it_is_undetermined():
     assert told((0.9, 0.7, 0.95), (0.0, -0.1, 0.1), (0.8, 0.2)) == "undetermined"
     assert told((0.9, 0.85, 0.95), (0.2, 0.1, 0.3), (0.8, 0.2)) == "undetermined"
