@@ -51,7 +51,7 @@ def spans(
     Args:
         bench: Tokens and base residuals.
         rows: Decoder rows of the base dictionary.
-        personas: The selected personas; each counts with its best confirmed latent.
+        personas: The selected personas; every confirmed latent counts, once.
         seed: Of the random subspaces.
         dialects: Dialect of every counted token, where it is known.
 
@@ -63,7 +63,7 @@ def spans(
     Raises:
         InputError: No persona latent was confirmed.
     """
-    latents = best_latents(personas)["latent"].to_numpy(int)
+    latents = personas.loc[personas["confirmed"].astype(bool), "latent"].unique()
     if not len(latents):
         raise InputError("the span of persona latents", "no confirmed latent", "see the personas")
     labelled = comparable_tokens(bench.tokens)

@@ -157,3 +157,16 @@ def test_the_span_of_dialects_is_where_their_means_lie(like):
     assert set(found) == {"latents", "contrasts", "dialects"}
     assert abs(found["contrasts"].basis[0, 0]) > 0.9 < abs(found["dialects"].basis[0, 1])
     assert found["dialects"].basis.shape == (1, 3) and found["dialects"].null.shape[1:] == (1, 3)
+
+
+def test_the_span_is_of_every_confirmed_latent_once(like):
+    personas = pd.DataFrame(
+        {
+            "persona": ["a", "a", "b", "b"],
+            "latent": [0, 1, 1, 2],
+            "auroc": [0.9, 0.8, 0.9, 0.8],
+            "confirmed": [True, True, True, False],
+        }
+    )
+    basis = spans(laid_on(like), np.eye(4, 3, dtype=np.float32), personas)["latents"].basis
+    np.testing.assert_allclose(basis.T @ basis, np.diag([1.0, 1.0, 0.0]), atol=1e-12)
