@@ -100,10 +100,12 @@ def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
     for name in NEVER_NULL:
         if len(bare := np.flatnonzero(tokens[name].isna())):
             raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
-    for doc, own in tokens.groupby("doc", sort=False)["split"]:
-        if len(several := own.unique()) > 1:
-            found = f"document {doc} in splits {' and '.join(map(str, several))}"
-            raise InputError(asked, found, "put all of a document in one split")
+    n_splits = tokens.groupby("doc", sort=False)["split"].nunique()
+    if len(several := n_splits.index[n_splits.to_numpy() > 1]):
+        doc = several[0]
+        splits = tokens.loc[tokens["doc"] == doc, "split"].unique()
+        found = f"document {doc} in splits {' and '.join(map(str, splits))}"
+        raise InputError(asked, found, "put all of a document in one split")
 
 
 def _column(cache: ActivationCache, name: str) -> np.ndarray:

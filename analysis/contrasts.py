@@ -165,7 +165,7 @@ def excess_of(
     Args:
         bench: Tokens.
         firing: The base dictionary's latents on the base model's residuals.
-        personas: The selected personas.
+        personas: The selected personas; each counts with its best confirmed latent.
         targets: Residual vectors of each model.
         mask: Tokens whose residuals are predicted; those of the select split are fitted on.
 

@@ -160,12 +160,13 @@ def test_the_span_of_dialects_is_where_their_means_lie(like):
 
 
 def test_the_span_is_of_every_confirmed_latent_once(like):
+    """Ten personas share a latent; counted ten times it would hold nine tenths alone."""
     personas = pd.DataFrame(
         {
-            "persona": ["a", "a", "b", "b"],
-            "latent": [0, 1, 1, 2],
-            "auroc": [0.9, 0.8, 0.9, 0.8],
-            "confirmed": [True, True, True, False],
+            "persona": [*"abcdefghij", "a", "b"],
+            "latent": [1] * 10 + [0, 2],
+            "auroc": 0.9,
+            "confirmed": [True] * 11 + [False],
         }
     )
     basis = spans(laid_on(like), np.eye(4, 3, dtype=np.float32), personas)["latents"].basis
