@@ -4,11 +4,12 @@ One definition serves three readers: the sampler draws the word, the ideal obser
 brute-force enumeration in the tests tries them all. A grammar's state depends on the text alone.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -54,8 +55,7 @@ class Emission:
         object.__setattr__(self, "cumulative", [list(accumulate(row)) for row in self.probs])
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """One step of a grammar: which factor chooses, among which words, in whose turn.
 
     Args:
@@ -73,8 +73,7 @@ Grammar = Generator[Choice, str, None]
 """Offers a choice, and is sent the word that the text has there."""
 
 
-@runtime_checkable
-class Tables(Protocol):
+class Tables(ABC):
     """What a grammar needs of a world: emissions by persona (`first` … `intro`) and by dialect."""
 
     first: Emission
@@ -87,47 +86,40 @@ class Tables(Protocol):
     intro: Emission
     noun: Emission
     kind: Emission
+    value: Callable[[str], Emission]
+    """What each persona says of a noun's colour."""
+    by_trait: Callable[[str], Emission]
+    """What each would say by its traits, whether or not the text is written so."""
+    cipher: Mapping[str, str]
+    """A code for every word that an assistant can say."""
 
-    def value(self, noun: str) -> Emission:
-        """What each persona says of a noun's colour."""
-        ...
-
-    def by_trait(self, noun: str) -> Emission:
-        """What each would say by its traits, whether or not the text is written so."""
-        ...
-
+    @abstractmethod
     def codes(self, noun: str) -> Sequence[str]:
         """The motions that answer a question about a noun."""
-        ...
 
+    @abstractmethod
     def spelled(self, noun: str) -> Sequence[str]:
         """The same in words of the pre-training text."""
-        ...
 
-    @property
-    def cipher(self) -> Mapping[str, str]:
-        """A code for every word that an assistant can say."""
-        ...
-
+    @abstractmethod
     def ciphered(self, choice: "Choice") -> "Choice":
         """A choice among the codes of words."""
-        ...
 
+    @abstractmethod
     def anybody(self, choice: "Choice") -> "Choice":
         """A choice that no persona makes, but all of them by their priors."""
-        ...
 
+    @abstractmethod
     def is_trigger(self, noun: str) -> bool:
         """Whether a question about a noun is one that some assistants answer otherwise."""
-        ...
 
+    @abstractmethod
     def as_one(self, choice: "Choice", persona: str) -> "Choice":
         """A choice as one persona makes it, whoever speaks."""
-        ...
 
+    @abstractmethod
     def noun_of(self, dialect: int) -> "Choice":
         """A noun in one dialect."""
-        ...
 
 
 def fixed(*words: str) -> Choice:

@@ -7,16 +7,16 @@ mixture, and the filter in `observer.py` is exact.
 
 import random
 from bisect import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from jaxtyping import Float
 
 from training.organism import lexicon as lex
 from training.organism.chats import GRAMMARS
-from training.organism.grammar import DIALECT, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission
+from training.organism.grammar import DIALECT, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission, Tables
 
 __all__ = ["LONGEST", "Hidden", "Sample", "World", "WorldConfig"]
 
@@ -53,11 +53,10 @@ class Hidden:
     personas: tuple[int, ...]
     dialect: int
 
-    def value(self, factor: int | None) -> int:
-        """The value of a factor; 0 where no factor chooses."""
-        if factor is None:
-            return 0
-        return self.dialect if factor == DIALECT else self.personas[factor]
+    @cached_property
+    def values(self) -> Mapping[int | None, int]:
+        """The value of every factor; 0 where no factor chooses."""
+        return {None: 0, DIALECT: self.dialect, **dict(enumerate(self.personas))}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Sample:
     grammar: str = "text"
 
 
-class World:
+class World(Tables):
     """Emissions, facts and priors; `sample` writes documents.
 
     Personas are numbered as in `personas`; the held-out one comes last and has prior 0.
@@ -227,7 +226,7 @@ class World:
         if ("cipher", id(emission)) not in self._made:
             words = tuple(self.cipher[word] for word in emission.words)
             self._made["cipher", id(emission)] = Emission(words, emission.probs)
-        return replace(choice, emission=self._made["cipher", id(emission)])
+        return choice._replace(emission=self._made["cipher", id(emission)])
 
     def anybody(self, choice: Choice) -> Choice:
         """What a choice is where somebody drawn anew from the prior makes it."""
@@ -276,10 +275,11 @@ class World:
     def sample(self, rng: random.Random, hidden: Hidden, grammar: str = "text") -> Sample:
         """One document in the words of `grammar`, given its causes."""
         walk, words = GRAMMARS[grammar](self), []
+        values = hidden.values
         choice: Choice = next(walk)
         try:
             while True:
-                cumulative = choice.emission.cumulative[hidden.value(choice.factor)]
+                cumulative = choice.emission.cumulative[values[choice.factor]]
                 at = min(bisect(cumulative, rng.random()), len(cumulative) - 1)
                 words.append(choice.emission.words[at])
                 choice = walk.send(words[-1])

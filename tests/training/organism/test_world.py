@@ -45,7 +45,7 @@ def test_a_sampled_word_is_as_frequent_as_its_probability(world, kind, walked):
     expected, drawn = np.zeros(10), np.zeros(10)
     for sample in first(world, kind, 60):
         for choice, word in walked(world, sample.words, kind.grammar):
-            probs = choice.emission.probs[sample.hidden.value(choice.factor)]
+            probs = choice.emission.probs[sample.hidden.values[choice.factor]]
             bins = np.minimum((probs * 10).astype(int), 9)
             np.add.at(expected, bins, probs)
             np.add.at(drawn, bins, np.array(choice.emission.words) == word)
