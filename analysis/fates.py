@@ -17,6 +17,7 @@ from analysis.names import EMITTED, fate_rows
 from analysis.names import FATES as FATES
 from analysis.names import REPURPOSED as REPURPOSED
 from analysis.nulls import Null
+from analysis.rule import Rule as Rule
 from analysis.tails import standard_errors
 
 __all__ = ["Rule", "decide"]
@@ -26,37 +27,6 @@ MERGED = "merged with another"
 NOT_SIGNIFICANT = "beyond the null, but not at the false discovery rate"
 WIDE = "intervals leave the null's band"
 TOO_FEW_DOCUMENTS = "too few documents"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """The thresholds of the fates, fixed before any tuned model is looked at."""
-
-    min_firings: int = 64
-    """Firings on the held-out tokens, in either model, below which a latent has no fate."""
-    q: float = 0.05
-    """False discovery rate of changes, within persona latents and within the others."""
-    level: float = 0.95
-    """Share of null latents inside the bands of all coordinates at once."""
-    lost_ratio: float = 0.2
-    """Share of the base model's activation, `kept`, below which a latent counts as lost."""
-    rare: float = 0.5
-    """Share of the base model's firings from which a latent is not lost, wherever it fires."""
-    min_direction: float = 0.7
-    """Cosine that preservation needs, however far the null drifts."""
-    max_gain: float = float(np.log(2))
-    """Absolute gain, in nats, that preservation allows, however far the null drifts."""
-    max_gating: float = 0.5
-    """Dice distance that preservation allows, however far the null drifts."""
-    max_profile: float = 0.3
-    """Share of its activation in other strata that preservation allows, however far the null
-    drifts."""
-    small_profile: float = 0.05
-    """Share of its activation in other strata that preservation allows, however little the null
-    drifts: of few firings no interval is narrower, and a twentieth is no other use."""
-    min_effect: float = 0.3
-    """Agreement of effects that preservation needs where they were measured, however far the null
-    drifts; 0 is that of effects with nothing in common, and at .3 a tenth of one is the other's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +67,11 @@ class _Held:
 
         A latent whose effect could not be measured is held to the others.
         """
-        rule = self.rule
-        named = {
-            "direction": (rule.min_direction, np.inf),
-            "gain": (-rule.max_gain, rule.max_gain),
-            "gating": (-np.inf, rule.max_gating),
-            PROFILE: (-np.inf, rule.max_profile),
-            EFFECT: (rule.min_effect, np.inf),
-        }
         inside = np.ones(len(table), bool)
-        for c, (low, high) in self.limits.items():
-            high = np.maximum(high, rule.small_profile) if c == PROFILE else high
-            within = table[f"{c}_low"].to_numpy() >= np.maximum(low, named[c][0])
-            within &= table[f"{c}_high"].to_numpy() <= np.minimum(high, named[c][1])
+        for c, band in self.limits.items():
+            low, high = self.rule.allowed(c, band)
+            within = table[f"{c}_low"].to_numpy() >= low
+            within &= table[f"{c}_high"].to_numpy() <= high
             inside &= within | (table[c].isna().to_numpy() if c == EFFECT else False)
         return inside
 

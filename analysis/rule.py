@@ -1,0 +1,61 @@
+"""The thresholds of the fates, and how far a preserved latent may lie."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Rule"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The thresholds of the fates, fixed before any tuned model is looked at."""
+
+    min_firings: int = 64
+    """Firings on the held-out tokens, in either model, below which a latent has no fate."""
+    q: float = 0.05
+    """False discovery rate of changes, within persona latents and within the others."""
+    level: float = 0.95
+    """Share of null latents inside the bands of all coordinates at once."""
+    lost_ratio: float = 0.2
+    """Share of the base model's activation, `kept`, below which a latent counts as lost."""
+    rare: float = 0.5
+    """Share of the base model's firings from which a latent is not lost, wherever it fires."""
+    min_direction: float = 0.7
+    """Cosine that preservation needs, however far the null drifts."""
+    max_gain: float = float(np.log(2))
+    """Absolute gain, in nats, that preservation allows, however far the null drifts."""
+    max_gating: float = 0.5
+    """Dice distance that preservation allows, however far the null drifts."""
+    max_profile: float = 0.3
+    """Share of its activation in other strata that preservation allows, however far the null
+    drifts."""
+    small_profile: float = 0.05
+    """Share of its activation in other strata that preservation allows, however little the null
+    drifts: of few firings no interval is narrower, and a twentieth is no other use."""
+    min_effect: float = 0.3
+    """Agreement of effects that preservation needs where they were measured, however far the null
+    drifts; 0 is that of effects with nothing in common, and at .3 a tenth of one is the other's."""
+
+    def allowed(self, coordinate: str, band: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Where the whole interval of a preserved latent lies: the null's band, within limits.
+
+        Args:
+            coordinate: direction, gain, gating, profile or effect.
+            band: Where null latents lie, low and high; of one latent or arrays of many.
+
+        Returns:
+            Low and high, shaped as the band's.
+        """
+        low, high = band
+        if coordinate == "profile":
+            high = np.maximum(high, self.small_profile)
+        least, most = {
+            "direction": (self.min_direction, np.inf),
+            "gain": (-self.max_gain, self.max_gain),
+            "gating": (-np.inf, self.max_gating),
+            "profile": (-np.inf, self.max_profile),
+            "effect": (self.min_effect, np.inf),
+        }[coordinate]
+        return np.maximum(low, least), np.minimum(high, most)
