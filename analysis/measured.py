@@ -14,6 +14,7 @@ AXES = {
     "profile": (0.0, 1.0),
     "effect": (0.0, 1.0),
 }
+"""Ends of the axis on which each coordinate is drawn."""
 NOT_ALWAYS = ("profile", "effect")  # left out where they were not measured
 MEANING = {
     "direction": "cosine of its decoder rows",
