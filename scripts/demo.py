@@ -1,7 +1,7 @@
 """The whole way once: grow an organism, fit, continue, trace, and write the report.
 
-    make demo            twelve to eighteen minutes on two cores, under four GiB
-    make demo DEMO=quick   three to four minutes, two arms, and no verdict; in runs/quick
+    make demo            nine to eighteen minutes on two cores, under four GiB
+    make demo DEMO=quick   four minutes, two arms, and no verdict; in runs/quick
 
 The same as grow_organism, fit_dictionary, continue_dictionary and trace_personas one after the
 other; each prints its command's folder, and is skipped where that is up to date.
