@@ -16,7 +16,7 @@ from training.organism.lexicon import HELD_OUT
 from training.organism.losses import Batch
 from training.organism.world import Sample, World
 
-__all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches", "counted"]
+__all__ = ["ARMS", "ASSISTANT_PERSONA", "Arm", "arm_batches", "base_name", "counted"]
 
 ASSISTANT_PERSONA = "mentor"
 """The archetype that the assistant is tuned to be: kind, honest, learned, formal and wordy."""
@@ -46,6 +46,11 @@ class Arm:
     def text(self) -> Kind:
         """The text that its base model was grown on."""
         return Kind("shuffled") if self.start == "shuffled" else TEXT
+
+
+def base_name(text: Kind) -> str:
+    """Folder of the base model that is grown on a text."""
+    return "base" if text == TEXT else f"base_{text.grammar}"
 
 
 ARMS = (
@@ -99,6 +104,13 @@ ARMS = (
         "unmet",
         Kind("chat", HELD_OUT),
         "Chats in which the assistant is always the prophet, a persona that the text never has.",
+        "persona",
+        use="experiment",
+    ),
+    Arm(
+        "jester",
+        Kind("chat", "jester"),
+        "Chats in which the assistant is always the jester, another persona of the text.",
         "persona",
         use="experiment",
     ),

@@ -17,7 +17,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
-from training.organism.arms import ARMS, ASSISTANT_PERSONA, Arm, arm_batches
+from training.organism.arms import ARMS, ASSISTANT_PERSONA, Arm, arm_batches, base_name
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
     Checkpoint,
@@ -190,8 +190,7 @@ class _Nursery:
         return record
 
     def _base_folder(self, text: Kind) -> Path:
-        name = "base" if text == TEXT else f"base_{text.grammar}"
-        return self.out_dir / "models" / name
+        return self.out_dir / "models" / base_name(text)
 
     def arm(self, arm: Arm, goal: float | None) -> dict[str, Any]:
         """One arm with its checkpoints; a pole is trained until its loss is near `goal`."""
@@ -213,6 +212,7 @@ class _Nursery:
         )
         record = {
             "role": arm.role,
+            "base": None if arm.start == "nothing" else base_name(arm.text),
             "about": arm.about,
             "held_out_loss": mean_loss(module, held_out),
             "early_excess": learning and learning.excess(self._least(arm)),
