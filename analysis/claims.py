@@ -5,62 +5,21 @@ claims was looked at, but for what docs/decisions.md says of H7, H8 and H10.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Interval
-from analysis.schema import Summary
+from analysis.parts import Part, Read, apart, evidence_of, matched, require_learned, share_of
 from sae.errors import InputError
 
-__all__ = ["CLAIMS", "Part", "Read", "homology", "small_novelty", "sufficiency"]
-__all__ += ["survival", "where_not_what"]
+__all__ = ["CLAIMS", "homology", "small_novelty", "sufficiency", "survival", "where_not_what"]
 
-N_LIKE = 10
-"""Latents that are no persona's beside each that is, those that fire most nearly as often."""
-N_DRAWS = 2000
 TOLD = 0.9
 """Share of turns that must be told right."""
 NOVEL = 0.01
 """Share of live latents below which novelty is small."""
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A trace, and the names its arms go by."""
-
-    summary: Summary
-    """`summary.json`."""
-    fates: pd.DataFrame
-    """`fates.parquet`."""
-    arm: str = "assistant"
-    """Tuned into a persona."""
-    contrast: str = "piston"
-    """Tuned to nobody's words."""
-    scratch: str = "scratch"
-    """Tuned as the arm, from random weights."""
-    unmet: str = "unmet"
-    """Tuned into a persona that the base never met."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A comparison, its 95 % interval and, where it has one, the central 95 % of its null."""
-
-    about: str
-    """What is compared."""
-    value: float
-    """The estimate: above 0 where the claim holds."""
-    low: float
-    """Lower limit of the interval."""
-    high: float
-    """Upper limit of the interval."""
-    null_low: float | None = None
-    """Lower end of the null."""
-    null_high: float | None = None
-    """Upper end of the null."""
-
+AS_WELL = 0.05
+"""Cosine by which persona latents' directions may fall behind those of others."""
 
 Claim = Callable[[Read], list[Part]]
 
@@ -76,25 +35,26 @@ def survival(read: Read) -> list[Part]:
     table = _measured(read)
     told = table.loc[~table["fate"].isin(["undetermined", "unstable"])]
     alive = (told["fate"] != "lost").astype(float)
-    return [_matched(told, alive, "survival of persona latents less that of others", np.mean)]
+    return [matched(told, alive, "survival of persona latents less that of others", np.mean)]
 
 
 def where_not_what(read: Read) -> list[Part]:
-    """Persona latents change where they fire and not what they write, more than others (H2).
+    """Persona latents change where they fire more than others, and write no less the same (H2).
 
     Args:
         read: A trace.
     """
     table = _measured(read)
     table = table.loc[(table["fate"] != "unstable") & table["direction"].notna()]
-    what = "cosine of persona latents' directions less that of others"
+    what = f"cosine of persona latents' directions less that of others, plus {AS_WELL}"
     where = "change of persona latents' firing less that of others"
-    parts = [_matched(table, table["direction"], what, np.median)]
-    parts.append(_matched(table, table["gating"], where, np.median))
+    same = matched(table, table["direction"], what, np.median)
+    parts = [Part(what, same.value + AS_WELL, same.low + AS_WELL, same.high + AS_WELL)]
+    parts.append(matched(table, table["gating"], where, np.median))
     known = table.loc[table["profile"].notna()] if "profile" in table else table.head(0)
     if len(known):
         kinds = "activation of persona latents in other kinds of text less that of others"
-        parts.append(_matched(known, known["profile"], kinds, np.median))
+        parts.append(matched(known, known["profile"], kinds, np.median))
     return parts
 
 
@@ -104,32 +64,31 @@ def homology(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    own, null = _share(read, read.arm, "in_span_share")
-    if null[1] is None:
+    own, null = share_of(read, read.arm, "in_span_share")
+    if None in null:
         raise InputError(f"the in-span share of {read.arm}", "no null", "trace it with a null")
-    other, _ = _share(read, read.scratch, "in_span_share")
-    # Measured apart, so their reaches add as if independent.
-    down = np.hypot(own.value - own.low, other.high - other.value)
-    up = np.hypot(own.high - own.value, other.value - other.low)
-    value, about = own.value - other.value, f"share within the span less that of {read.scratch}"
-    return [
-        Part("share within the span, beside random spans", *own, *null),
-        Part(about, value, value - float(down), value + float(up)),
-    ]
+    part = Part("share within the span less that within random spans", *own, *null).centred()
+    told = any(row.pair == [read.arm, read.personless] for row in read.summary.span)
+    return [part, *(apart(read, read.arm, read.personless) if told else [])]
 
 
 def small_novelty(read: Read) -> list[Part]:
     """Few latents are new, and a persona stays within the span more than nobody's words (H4).
 
+    Where they were traced the two are compared in like words: of the text, and codes.
+
     Args:
         read: A trace.
     """
-    new, _ = _share(read, read.arm, "novel_share")
+    new, _ = share_of(read, read.arm, "novel_share")
     few = Part(
         f"{NOVEL:.0%} less the share of live latents that are novel",
         *(NOVEL - each for each in (new.value, new.high, new.low)),
     )
-    return [few, *_apart(read, read.contrast)]
+    alike = [[read.arm, read.spelled], [read.ciphered, read.contrast]]
+    if all(any(row.pair == pair for row in read.summary.span) for pair in alike):
+        return [few, *(part for pair in alike for part in apart(read, *pair))]
+    return [few, *apart(read, read.arm, read.contrast)]
 
 
 def sufficiency(read: Read) -> list[Part]:
@@ -138,12 +97,12 @@ def sufficiency(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    own, null = _share(read, read.arm, "persona_kl_share")
-    if null[1] is None:
+    own, null = share_of(read, read.arm, "persona_kl_share")
+    if None in null:
         found = "no other latents of like fire rate"
         raise InputError(f"the persona_kl_share of {read.arm}", found, "trace a larger dictionary")
-    about = "share of KL by re-weighting persona latents alone, beside sets of as many others"
-    return [Part(about, *own, *null)]
+    about = "share of KL by re-weighting persona latents alone less that by as many others"
+    return [Part(about, *own, *null).centred()]
 
 
 def prompting(read: Read) -> list[Part]:
@@ -152,10 +111,8 @@ def prompting(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    about = (
-        "cosine of the shift by a prompt and that by tuning within the span, beside random spans"
-    )
-    return [_evidence(read, "prompt", about, read.arm)]
+    about = "cosine of shifts by a prompt and by tuning within the span less that in random spans"
+    return [evidence_of(read, "prompt", about, read.arm, "format_only").centred()]
 
 
 def selection(read: Read) -> list[Part]:
@@ -164,14 +121,17 @@ def selection(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    _require_learned(read, read.arm, read.unmet)
-    own, other = (_share(read, arm, "early_excess")[0] for arm in (read.arm, read.unmet))
-    value = other.value - own.value
-    down = np.hypot(other.value - other.low, own.high - own.value)
-    up = np.hypot(other.high - other.value, own.value - own.low)
-    about = f"excess loss of {read.unmet} while it learns less that of {read.arm}"
-    parts = [Part(about, value, value - float(down), value + float(up))]
-    return parts + _apart(read, read.unmet)
+    known = [arm for arm in (read.arm, read.met) if arm in read.summary.arms]
+    require_learned(read, *known, read.unmet)
+    other, parts = share_of(read, read.unmet, "early_excess")[0], list[Part]()
+    for arm in known:
+        own = share_of(read, arm, "early_excess")[0]
+        value = other.value - own.value
+        down = np.hypot(other.value - other.low, own.high - own.value)
+        up = np.hypot(other.high - other.value, own.value - own.low)
+        about = f"excess loss of {read.unmet} while it learns less that of {arm}"
+        parts.append(Part(about, value, value - float(down), value + float(up)))
+    return parts + apart(read, read.arm, read.unmet)
 
 
 def generalisation(read: Read) -> list[Part]:
@@ -181,7 +141,7 @@ def generalisation(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "cosine of the shift by lying and of what else liars are, beside other traits"
-    return [_evidence(read, "narrow", about, "narrow", "narrow_true")]
+    return [evidence_of(read, "narrow", about, "narrow", "narrow_true")]
 
 
 def routing(read: Read) -> list[Part]:
@@ -191,7 +151,7 @@ def routing(read: Read) -> list[Part]:
         read: A trace.
     """
     about = f"share of turns of a swap and of a lie that are told right less {TOLD:.0%}"
-    part = _evidence(read, "routing", about, "swap", "liar")
+    part = evidence_of(read, "routing", about, "swap", "liar")
     return [Part(about, *(each - TOLD for each in (part.value, part.low, part.high)))]
 
 
@@ -201,8 +161,9 @@ def reversal(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    about = "shift left outside the span less that left inside, beside random spans"
-    return [_evidence(read, "reversal", about, read.arm)]
+    about = "shift left outside the span less that left inside, beyond that of random spans"
+    arms = (read.arm, "format_only", "assistant_2", "reverted")
+    return [evidence_of(read, "reversal", about, *arms).centred()]
 
 
 CLAIMS: Mapping[str, tuple[str, Claim]] = {
@@ -225,66 +186,3 @@ def _measured(read: Read) -> pd.DataFrame:
     if table["persona"].isna().all():
         raise InputError(f"persona latents of {read.arm}", "none", "trace an arm of that name")
     return table.reset_index(drop=True)
-
-
-def _matched(
-    table: pd.DataFrame, values: pd.Series, about: str, middle: Callable[..., np.floating]
-) -> Part:
-    """Persona latents less their likes in rate; the null gives the persona's place to a like."""
-    own, rest = (np.flatnonzero(table["persona"].notna() == side) for side in (True, False))
-    if not len(own) or len(rest) <= N_LIKE:
-        found = f"{len(own)} persona latents and {len(rest)} others with a fate"
-        raise InputError(about, found, f"trace more: at least 1 and {N_LIKE + 1}")
-    rate = np.log(table["n_fires"].to_numpy(float).clip(1))
-    apart = np.abs(rate[own][:, None] - rate[rest])
-    like = rest[np.argsort(apart, axis=1, kind="stable")[:, :N_LIKE]]
-    x = values.to_numpy(float)
-    theirs = x[like]
-    differences = x[own] - middle(theirs, axis=1)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(own), size=(N_DRAWS, len(own)))
-    low, high = np.quantile(middle(differences[drawn], axis=1), [0.025, 0.975])
-    apart = np.stack(
-        [theirs[:, i] - middle(np.delete(theirs, i, 1), axis=1) for i in range(N_LIKE)]
-    )
-    stand = apart[rng.integers(N_LIKE, size=drawn.shape), np.arange(len(own))]
-    null = np.quantile(middle(stand, axis=1), [0.025, 0.975])
-    return Part(about, float(middle(differences)), float(low), float(high), *map(float, null))
-
-
-def _require_learned(read: Read, *arms: str) -> None:
-    for arm in arms:
-        if arm in read.summary.arms and read.summary.arms[arm].learned is False:
-            raise InputError(f"what {arm} shows", "it did not learn its task", "tune it longer")
-
-
-def _apart(read: Read, other: str) -> list[Part]:
-    """Share of the arm's shift within the span less that of another's, on every text."""
-    pair, parts = [read.arm, other], []
-    for row in (each for each in read.summary.span if each.pair == pair):
-        if row.value is not None and row.low is not None and row.high is not None:
-            about = f"share within the span less that of {other}, {row.text}"
-            parts.append(Part(about, row.value, row.low, row.high))
-    if not parts:
-        raise InputError(f"{' and '.join(pair)} side by side", "no such pair", "trace both")
-    return parts
-
-
-def _evidence(read: Read, name: str, about: str, *arms: str) -> Part:
-    """An experiment of arms that learned their task."""
-    _require_learned(read, *arms)
-    found = read.summary.evidence.get(name)
-    if found is None or found.value is None or found.low is None or found.high is None:
-        reasons = "its arms, their words or confirmed persona latents are missing"
-        raise InputError(
-            f"the experiment {name}", reasons, "grow and trace them, as `make study` does"
-        )
-    return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)
-
-
-def _share(read: Read, arm: str, name: str) -> tuple[Interval, tuple[float | None, float | None]]:
-    """A share of an arm with its interval, and the ends of its null."""
-    found = getattr(read.summary.arms[arm], name) if arm in read.summary.arms else None
-    if found is None or None in (found.value, found.low, found.high):
-        raise InputError(f"{name} of {arm}", "not measured", "trace an arm of that name")
-    return Interval(found.value, found.low, found.high), (found.null_low, found.null_high)

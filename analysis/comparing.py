@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+from scipy import stats
 
 from analysis.bench import ModelBench, residuals
 from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
@@ -20,13 +21,14 @@ from analysis.span import SpanShare
 from analysis.subjects import Subject
 from analysis.tracing import Study
 from sae import read
+from sae.change import Ruler, neutral_text
 from sae.errors import InputError
-from sae.stream.model import load_model
+from sae.stream.model import LanguageModel, load_model
 
 __all__ = ["Comparison", "PairDifference", "compare"]
 
 LIVE_ON_ASSISTANT = 50
-N_SETS = 8  # of latents without a persona
+N_SETS = 16  # of latents without a persona
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ class PairDifference:
     """The second is subtracted."""
     checkpoints: tuple[str, str]
     """Where along their training they were taken."""
+    kl: tuple[float, float]
+    """KL of either there, from the model that it was tuned from."""
     interval: Interval
     """Each arm's mean over random subspaces is subtracted from its share first."""
+    null: tuple[float, float]
+    """The central 95 % of the same for random subspaces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +70,7 @@ class Comparison:
     checkpoint that one was held against; empty without language models."""
     persona_kl: Mapping[str, tuple[Interval, tuple[float, float]]]
     """Share of KL(base || tuned) that re-weighting persona latents alone accounts for, and the
-    range of that of as many others of like fire rate; by tuned model."""
+    central 95 % of that of as many others of like fire rate; by tuned model."""
     evidence: Mapping[str, Measured]
     """What arms of an experiment show, by its name."""
 
@@ -81,19 +87,45 @@ def compare(study: Study) -> Comparison:
         if text_mask(bench, str(context)).sum() >= LIVE_ON_ASSISTANT
     )
     models = {name: one.x for name, one in study.seen.items()}
+    starts = _starts(study)
     shares = {
-        (name, span): share_of(bench, x, study.spans[span], text_mask(bench, texts[0]))
+        (name, span): share_of(
+            bench,
+            (starts[name].x if name in starts else bench.x, x),
+            study.spans[span],
+            text_mask(bench, texts[0]),
+        )
         for name, x in models.items()
         for span in study.spans
         if texts
     }
-    pairs = _pairs(study, study.bench, texts) if isinstance(study.bench, ModelBench) else ()
+    pairs = _pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
     found = {}
     if isinstance(bench, ModelBench) and study.config.plan:
         found = evidence(Laid(bench, study.spans.get("latents"), models), study.config.plan)
     return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study), found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """Another model than the base that an arm was tuned from."""
+
+    model: LanguageModel
+    """It."""
+    x: Float[np.ndarray, "n d_in"]
+    """Its residual vectors."""
+
+
+def _starts(study: Study) -> dict[str, _Start]:
+    """What arms were tuned from, by arm, where that is not the base."""
+    bench, found = study.bench, {}
+    for each in study.config.tuned:
+        if each.start is not None and isinstance(bench, ModelBench):
+            model = load_model(each.start)
+            found[each.name] = _Start(model, residuals(bench, model))
+    return found
 
 
 _Alone = tuple[Interval, tuple[float, float]]
@@ -138,7 +170,11 @@ def _groups(study: Study) -> list[np.ndarray]:
 
 def _alone(bench: ModelBench, point: np.ndarray, drawn: np.ndarray) -> _Alone:
     value = interval(float(point[0]), drawn[:, 0], bench.blocks.n_blocks)
-    return value, (float(point[1:].min()), float(point[1:].max()))
+    others = point[1:]
+    # Where another set would lie, of a normal distribution of which so many were drawn.
+    reach = stats.t.ppf(0.975, len(others) - 1) * np.std(others, ddof=1)
+    reach *= np.sqrt(1 + 1 / len(others))
+    return value, (float(others.mean() - reach), float(others.mean() + reach))
 
 
 def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -146,24 +182,37 @@ def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:
     return {str(fate): rows["latent"].to_numpy(int) for fate, rows in mine.groupby("fate")}
 
 
-def _pairs(study: Study, bench: ModelBench, texts: tuple[str, ...]) -> tuple[PairDifference, ...]:
-    """The first arm against each other one, at the checkpoints of nearest KL."""
-    subjects = [s for s in study.config.tuned if s.name != study.config.pole]
+def _pairs(
+    study: Study, bench: ModelBench, texts: tuple[str, ...], starts: Mapping[str, _Start]
+) -> tuple[PairDifference, ...]:
+    """The first arm against each other one, and pairs of a plan, at checkpoints of nearest KL."""
+    subjects = {s.name: s for s in study.config.tuned if s.name != study.config.pole}
     if not study.spans or not texts or len(subjects) < 2:
         return ()
     mask = np.logical_or.reduce([text_mask(bench, text) for text in texts])
     first, *others = subjects
+    wanted = [(first, other) for other in others]
+    if study.config.plan is not None:
+        wanted += [pair for pair in study.config.plan.arms.pairs if set(pair) <= set(subjects)]
+    ladders = {name: _ladder(study, subjects[name]) for pair in wanted for name in pair}
+    kl = {name: _kl_of(study, bench, each, starts.get(name)) for name, each in ladders.items()}
     found: list[PairDifference] = []
-    for other in others:
-        ladders = [_ladder(study, each) for each in (first, other)]
-        kls = [{name: study.changes[name].kl for name in ladder} for ladder in ladders]
-        names = nearest_kl(kls[0], kls[1])
+    for pair in wanted:
+        names = nearest_kl(kl[pair[0]], kl[pair[1]])
         if names is None:
             continue
         shifts = [
-            _shift(bench, ladder[name], mask) for ladder, name in zip(ladders, names, strict=True)
+            residuals(bench, load_model(ladders[arm][name]), mask)
+            - (starts[arm].x if arm in starts else bench.x)[mask]
+            for arm, name in zip(pair, names, strict=True)
         ]
-        found += _differences(study, texts, (first.name, other.name), names, (shifts, mask))
+        ends = kl[pair[0]][names[0]], kl[pair[1]][names[1]]
+        for text in texts:
+            mine = text_mask(bench, text)
+            here = shifts[0][mine[mask]], shifts[1][mine[mask]]
+            for name, span in study.spans.items():
+                measured = difference(bench, here, span, mine)
+                found.append(PairDifference(text, name, pair, names, ends, *measured))
     return tuple(found)
 
 
@@ -173,29 +222,14 @@ def _ladder(study: Study, subject: Subject) -> dict[str, str]:
     return {name: path for name, path in ladder.items() if name in study.changes}
 
 
-def _shift(
-    bench: ModelBench, path: str, mask: Bool[np.ndarray, " n"]
-) -> Float[np.ndarray, "m d_in"]:
-    return residuals(bench, load_model(path), mask) - bench.x[mask]
-
-
-def _differences(
-    study: Study,
-    texts: tuple[str, ...],
-    arms: tuple[str, str],
-    names: tuple[str, str],
-    measured: tuple[list[Float[np.ndarray, "m d_in"]], Bool[np.ndarray, " n"]],
-) -> list[PairDifference]:
-    shifts, mask = measured
-    out = []
-    for text in texts:
-        mine = text_mask(study.bench, text)
-        here = mine[mask]
-        for name, span in study.spans.items():
-            pair = shifts[0][here], shifts[1][here]
-            interval = Interval(*difference(study.bench, pair, span, mine))
-            out.append(PairDifference(text, name, arms, names, interval))
-    return out
+def _kl_of(
+    study: Study, bench: ModelBench, ladder: Mapping[str, str], start: _Start | None
+) -> dict[str, float]:
+    """KL of checkpoints from the model that they were tuned from."""
+    if start is None:
+        return {name: study.changes[name].kl for name in ladder}
+    ruler = Ruler(start.model, neutral_text(bench.text), bench.hook)
+    return {name: ruler.measure(load_model(path)).kl for name, path in ladder.items()}
 
 
 def _reuse(study: Study, texts: tuple[str, ...]) -> dict[str, Interval]:

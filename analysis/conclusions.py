@@ -211,7 +211,9 @@ def _early(found: Mapping[str, float] | None) -> Measured | None:
 
 def _share(comparison: Comparison, name: str, span: str) -> Measured | None:
     found = comparison.shares.get((name, span))
-    return None if found is None else _measured(found.share, null_high=found.null_high)
+    if found is None:
+        return None
+    return _measured(found.share, null_low=found.null[0], null_high=found.null[1])
 
 
 def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[str, Measured]:
@@ -240,7 +242,15 @@ def _pair(pair: Any) -> SpanDifference:
     value, low, high = (float(each) for each in pair.interval)
     excludes = bool(low > 0 or high < 0)
     return SpanDifference(
-        pair.text, list(pair.arms), value, low, high, excludes, list(pair.checkpoints)
+        pair.text,
+        list(pair.arms),
+        value,
+        low,
+        high,
+        excludes,
+        list(pair.checkpoints),
+        [float(each) for each in pair.kl],
+        *pair.null,
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analysis.bench import Bench
+from analysis.intervals import Interval
 from analysis.likes import matched_latents
 from analysis.personas import comparable_tokens, fire_rates
 from analysis.reuse import Excess, excess
@@ -98,10 +99,14 @@ def text_mask(bench: Bench, context: str) -> Bool[np.ndarray, " n"]:
 
 
 def share_of(
-    bench: Bench, x: Float[np.ndarray, "n d_in"], span: Span, mask: Bool[np.ndarray, " n"]
+    bench: Bench,
+    moved: tuple[Float[np.ndarray, "n d_in"], Float[np.ndarray, "n d_in"]],
+    span: Span,
+    mask: Bool[np.ndarray, " n"],
 ) -> SpanShare:
-    """Share of a model's shift inside a span, over the tokens of a mask."""
-    shift = (x[mask] - bench.x[mask]).astype(float)
+    """Share of a shift, between residuals before and after, in a span, on tokens of a mask."""
+    before, after = moved
+    shift = (after[mask] - before[mask]).astype(float)
     return span_share(shift, span.basis, bench.blocks.select(mask), span.null, bench.weights)
 
 
@@ -110,7 +115,7 @@ def difference(
     shifts: tuple[Float[np.ndarray, "n d_in"], Float[np.ndarray, "n d_in"]],
     span: Span,
     mask: Bool[np.ndarray, " n"],
-) -> tuple[float, float, float]:
+) -> tuple[Interval, tuple[float, float]]:
     """Span share of the first arm minus that of the second, on the same documents.
 
     Args:
@@ -120,11 +125,16 @@ def difference(
         mask: Tokens.
 
     Returns:
-        Value, low, high (95 %, over documents).
+        The difference with its interval over documents, and the central 95 % of the same of random
+        subspaces.
     """
     first, second = (each.astype(float) for each in shifts)
     blocks = bench.blocks.select(mask)
-    return paired_span_difference(first, second, span.basis, blocks, span.null, bench.weights)
+    found, null = paired_span_difference(
+        first, second, span.basis, blocks, span.null, bench.weights
+    )
+    assert null is not None
+    return found, null
 
 
 def nearest_kl(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[str, str] | None:

@@ -5,13 +5,14 @@ The claims are in `claims.py`; here several traces become one, and comparisons b
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from analysis.claims import CLAIMS, Part, Read
+from analysis.claims import CLAIMS
+from analysis.parts import Part, Read
 from sae.errors import InputError
 
 __all__ = ["LEAST_BASES", "Judged", "judge_all", "together", "verdict_of"]
@@ -38,6 +39,10 @@ class Judged:
     """Why nothing was measured."""
     over: str = "documents and latents of one base model"
     """What the intervals are over."""
+    p_value: float | None = None
+    """Largest of the comparisons' (an intersection-union test); None without enough bases."""
+    holm: float | None = None
+    """The same corrected for how many claims were judged (Holm 1979)."""
 
 
 def judge_all(traces: Sequence[Read]) -> list[Judged]:
@@ -55,7 +60,7 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
     """
     if not traces:
         raise InputError("traces to judge from", "none", "give at least one")
-    judged = []
+    judged, n_bases = list[Judged](), len({each.summary.seeds.get("organism") for each in traces})
     for name, (claim, ask) in CLAIMS.items():
         found, reason = list[tuple[str, list[Part]]](), ""
         for each in traces:
@@ -71,40 +76,77 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         over = f"{n} base models" if n >= LEAST_BASES else Judged.over
         if len(found) < len(traces):
             over += f", {len(found)} of {len(traces)} traces ({reason})"
-        judged.append(Judged(name, claim, _overall(parts), tuple(parts), over=over))
-    return judged
+        few = n < LEAST_BASES <= n_bases
+        word = "undecided" if few else _overall(parts)
+        known = [p for part in parts if (p := part.p_value) is not None]
+        p = max(known) if len(known) == len(parts) else None
+        judged.append(Judged(name, claim, word, tuple(parts), over=over, p_value=p))
+    return _holm(judged)
+
+
+def _holm(judged: Sequence[Judged]) -> list[Judged]:
+    """Step-down correction of the p-values of all claims that have one."""
+    order = sorted((each for each in judged if each.p_value is not None), key=_p)
+    found, least = dict[str, float](), 0.0
+    for i, each in enumerate(order):
+        least = max(least, min(1.0, _p(each) * (len(order) - i)))
+        found[each.name] = least
+    return [replace(each, holm=found.get(each.name)) for each in judged]
+
+
+def _p(one: Judged) -> float:
+    return 1.0 if one.p_value is None else one.p_value
 
 
 def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
     """The same comparisons of several traces as one.
 
-    With three base models or more the interval is Student's over their means; with fewer it is the
-    hull of all intervals, which cover documents and latents alone.
+    With three base models or more the interval is Student's over their means, and no narrower than
+    what the intervals within them give for their mean; with fewer it is the hull of all intervals,
+    which cover documents and latents alone. A null is that of the mean: of several bases its
+    distance from its middle shrinks as that of a mean of independent draws.
 
     Args:
         found: Base model and comparisons of each trace.
+
+    Returns:
+        Comparisons that every trace has, in order.
 
     Example:
         >>> one, other = Part("a", 1.0, 0.5, 1.5), Part("a", 2.0, 1.5, 2.5)
         >>> together([("0", [one]), ("1", [other])])[0].low
         0.5
     """
-    out = []
-    for each in zip(*(parts for _, parts in found), strict=True):
-        means = defaultdict[str, list[float]](list)
-        for (base, _), part in zip(found, each, strict=True):
-            means[base].append(part.value)
-        own = [float(np.mean(values)) for values in means.values()]
-        value = float(np.mean(own))
-        low, high = min(part.low for part in each), max(part.high for part in each)
-        if len(own) >= LEAST_BASES:
-            reach = stats.t.ppf(0.975, len(own) - 1) * np.std(own, ddof=1) / len(own) ** 0.5
-            low, high = value - float(reach), value + float(reach)
-        ends = [part.null_low for part in each], [part.null_high for part in each]
-        lows, highs = ([end for end in side if end is not None] for side in ends)
-        null = (min(lows, default=None), max(highs, default=None))
-        out.append(Part(each[0].about, value, low, high, *null))
-    return out
+    names = [part.about for part in found[0][1]]
+    named = [(base, {part.about: part for part in parts}) for base, parts in found]
+    shared = [name for name in names if all(name in parts for _, parts in named)]
+    return [_mean([(base, parts[name]) for base, parts in named]) for name in shared]
+
+
+def _mean(found: Sequence[tuple[str, Part]]) -> Part:
+    """One comparison over base models, each the mean over its traces."""
+    rows = defaultdict[str, list[list[float]]](list)
+    for base, part in found:
+        ends = (part.value, part.low, part.high, part.null_low, part.null_high)
+        rows[base].append([np.nan if each is None else float(each) for each in ends])
+    own = np.array([np.mean(each, axis=0) for each in rows.values()])  # [bases, 5]
+    n, value, df = len(own), float(own[:, 0].mean()), None
+    low, high = min(part.low for _, part in found), max(part.high for _, part in found)
+    if n >= LEAST_BASES:
+        df = n - 1
+        student = stats.t.ppf(0.975, df) * np.std(own[:, 0], ddof=1) / n**0.5
+        low = value - float(max(student, _of_mean(own[:, 0] - own[:, 1])))
+        high = value + float(max(student, _of_mean(own[:, 2] - own[:, 0])))
+    null: tuple[float | None, float | None] = (None, None)
+    if not np.isnan(own).any():
+        middle, reach = own[:, 3:].mean(), _of_mean((own[:, 4] - own[:, 3]) / 2)
+        null = (float(middle - reach), float(middle + reach))
+    return Part(found[0][1].about, value, low, high, *null, df)
+
+
+def _of_mean(reach: np.ndarray) -> float:
+    """How far a mean of independent numbers reaches, from how far each does."""
+    return float(np.sqrt((reach**2).sum()) / len(reach))
 
 
 def verdict_of(part: Part) -> Word:

@@ -8,21 +8,8 @@ from typing import Any
 
 from analysis.keys import Kind, holds
 
-__all__ = [
-    "Arm",
-    "Base",
-    "Context",
-    "ControlRates",
-    "Dictionary",
-    "ErrorRate",
-    "Measured",
-    "Persona",
-    "Power",
-    "Size",
-    "SpanDifference",
-    "Spread",
-    "Summary",
-]
+__all__ = ["Arm", "Base", "Context", "ControlRates", "Dictionary", "ErrorRate", "Measured"]
+__all__ += ["Persona", "Power", "Size", "SpanDifference", "Spread", "Summary"]
 
 
 def _share(**more: Any) -> Any:
@@ -211,6 +198,12 @@ class SpanDifference:
     """Whether the interval lies on one side of 0."""
     checkpoints: list[str] = holds("any", many="list", default_factory=list)
     """The checkpoint of either arm at which their KL from base matches."""
+    kl: list[float] = holds("number", 0, many="list", default_factory=list)
+    """KL of either there, from the model that it was tuned from, on neutral text."""
+    null_low: float | None = holds("number", default=None)
+    """Where the central 95 % of the same difference for random subspaces begins."""
+    null_high: float | None = holds("number", default=None)
+    """Where it ends."""
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class SpanShare:
     """Share of the squared norm of the shift, its mean over tokens removed, in [0, 1]."""
     null_mean: float
     """Mean share of the random subspaces."""
-    null_high: float
-    """What 95 % of the random subspaces stay below."""
+    null: tuple[float, float]
+    """The central 95 % of the random subspaces."""
     p_value: float
     """(1 + random subspaces that hold as much) / (1 + random subspaces)."""
     rank: int
@@ -231,10 +231,15 @@ def span_share(
     return SpanShare(
         interval(value, _inside(shift, basis, blocks, weights), n_used),
         float(held.mean()),
-        float(np.quantile(held, 0.95)),
+        _central(held),
         float((1 + (held >= value).sum()) / (1 + len(held))),
         len(basis),
     )
+
+
+def _central(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _null_shares(shift: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -250,7 +255,7 @@ def paired_span_difference(
     blocks: Blocks,
     null: Float[np.ndarray, "n_null rank d_in"] | None = None,
     weights: Float[np.ndarray, "resamples n_blocks"] | None = None,
-) -> Interval:
+) -> tuple[Interval, tuple[float, float] | None]:
     """Span share of one arm minus that of another on the same tokens, resampled together.
 
     Args:
@@ -263,18 +268,20 @@ def paired_span_difference(
         weights: Resamples; the default ones where absent.
 
     Returns:
-        The interval of the difference.
+        The interval of the difference, and the central 95 % of the same difference for one random
+        subspace at a time; None where none are given.
     """
     weights = resample_weights(blocks.n_blocks) if weights is None else weights
     every = np.concatenate([np.ones((1, blocks.n_blocks)), weights])
     shares = [_inside(shift, basis, blocks, every) for shift in (first, second)]
-    difference = shares[0] - shares[1]
+    difference, random = shares[0] - shares[1], None
     if null is not None:
-        difference -= _null_means(first, blocks, null, every) - _null_means(
-            second, blocks, null, every
-        )
+        means = [_null_means(shift, blocks, null, every) for shift in (first, second)]
+        difference -= means[0] - means[1]
+        held = _null_shares(first, null) - _null_shares(second, null)
+        random = _central(held - held.mean())
     n_used = max(2, len(np.unique(blocks.of_token)))
-    return interval(float(difference[0]), difference[1:], n_used)
+    return interval(float(difference[0]), difference[1:], n_used), random
 
 
 def _null_means(

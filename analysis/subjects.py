@@ -36,6 +36,8 @@ class Subject:
     """Its name in every table."""
     path: str
     """Folder or hub id."""
+    start: str | None = None
+    """What it was tuned from, where that is not the base model."""
 
     def checkpoints(self) -> dict[str, str]:
         """Checkpoints by name, in order of training; none for a model that kept none."""

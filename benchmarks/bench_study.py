@@ -49,7 +49,7 @@ def main() -> None:
             grown = replace(size.grow(seed), arms=EVERY_ARM)
             arms = WITHOUT_EXPERIMENTS if dictionary else ()
             folder = traced(home / "organism", own, grown, size, dictionary, arms)
-            read = read_trace(folder, "assistant", "piston", "scratch")
+            read = read_trace(folder, "assistant", "piston")
             found.append(Traced(str(seed), str(dictionary), read))
         print(written(found, flags))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -124,7 +124,10 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         cast.base,
         door.dictionary,
         door.continued,
-        _subjects(cast.tuned, "--cast.tuned"),
+        tuple(
+            replace(each, start=_start(each.name, organism, door.organism))
+            for each in _subjects(cast.tuned, "--cast.tuned")
+        ),
         _subjects(cast.null, "--cast.null"),
         next(iter(held_back), None),
         cast.pole,
@@ -225,6 +228,12 @@ def texts_of(named: Sequence[Path], organism: Path | None) -> tuple[Path, ...]:
 def _subjects(words: Sequence[str], flag: str, what: str = "model") -> tuple[Subject, ...]:
     found = named_models(words, flag, what) if words else {}
     return tuple(Subject(name, path) for name, path in found.items())
+
+
+def _start(name: str, organism: Mapping[str, Any], folder: Path | None) -> str | None:
+    """The model that an arm of an organism was tuned from, where that is another than its base."""
+    base = organism.get("arms", {}).get(name, {}).get("base") or "base"
+    return None if folder is None or base == "base" else str(folder / "models" / base)
 
 
 def read_organism(folder: Path | None) -> dict[str, Any]:

@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
-from analysis.claims import Read
 from analysis.folder import read_parts
 from analysis.hypotheses import Judged, verdict_of
+from analysis.parts import Read
 from analysis.summary import read
 from sae.errors import InputError
 
 __all__ = ["lines_of", "read_trace"]
 
 
-def read_trace(folder: Path, arm: str, contrast: str, scratch: str) -> Read:
+def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     """A trace that claims can be judged from.
 
     Args:
         folder: What trace_personas wrote.
         arm: Name of the model tuned into a persona.
         contrast: Of the one tuned to nobody's words.
-        scratch: Of the one tuned as the arm, from random weights.
 
     Raises:
         InputError: It is no trace, or a damaged one.
@@ -27,7 +26,7 @@ def read_trace(folder: Path, arm: str, contrast: str, scratch: str) -> Read:
     if fates is None:
         do = "give a folder that trace_personas wrote"
         raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    return Read(read(folder), fates, arm, contrast, scratch)
+    return Read(read(folder), fates, arm, contrast)
 
 
 def lines_of(one: Judged) -> list[str]:
@@ -46,4 +45,6 @@ def lines_of(one: Judged) -> list[str]:
             null = f", null {start} to {part.null_high:.3f}"
         numbers = f"{part.value:.3f} [{part.low:.3f}, {part.high:.3f}]{null}"
         lines.append(f"{'':17}{part.about}: {numbers}: {verdict_of(part)}")
+    if one.p_value is not None and one.holm is not None:
+        lines.append(f"{'':17}p {one.p_value:.3f}, {one.holm:.3f} corrected for all claims (Holm)")
     return [*lines, f"{'':17}intervals over {one.over}"]

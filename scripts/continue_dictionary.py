@@ -1,7 +1,7 @@
 r"""Continues a finished dictionary on other models' activations, each time on the same tokens.
 
     python -m scripts.continue_dictionary --dictionary D --text A.jsonl --out DIR \
-        --models assistant=models/assistant continued_a@step-00100=models/continued_a/checkpoints/step-00100
+        --models assistant=models/assistant continued_a@step-100=models/a/checkpoints/step-100
 
 Every model gets the same run, seed, tokens and added directions, so that the dictionaries in
 DIR/NAME differ by the model alone. eval.json of each has its numbers and, under base, those of the

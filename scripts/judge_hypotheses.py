@@ -31,14 +31,12 @@ class Config:
     """The model tuned into a persona."""
     contrast: str = "piston"
     """The model tuned to nobody's words."""
-    scratch: str = "scratch"
-    """The model tuned as the arm, from random weights."""
 
 
 def main(config: Config) -> None:
     """Judges every claim, writes and prints."""
     require_own(config.out, "hypotheses", FILE)
-    names = (config.arm, config.contrast, config.scratch)
+    names = (config.arm, config.contrast)
     traces = [read_trace(folder, *names) for folder in config.traces]
     judged = judge_all(traces)
     inputs = {f"trace {n}": fingerprint(folder) for n, folder in enumerate(config.traces)}

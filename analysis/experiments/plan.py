@@ -27,6 +27,17 @@ class Arms:
     """Tuned to lie and to say nothing else."""
     narrow_true: str = "narrow_true"
     """Tuned to say what is true and nothing else."""
+    ciphered: str = "cipher"
+    """Says what the arm says, in codes that no text contains."""
+    nobody: str = "piston"
+    """Says what no persona would, in such codes."""
+    spelled: str = "piston_seen"
+    """Says the same in words of the text."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """What is compared at matched KL besides the arm with each other one."""
+        return (self.ciphered, self.nobody), (self.spelled, self.nobody)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Claims about personas, each with what this trace says of it."""
 
-from analysis.claims import Part, Read
 from analysis.folder import TraceFolder
 from analysis.hypotheses import Judged, judge_all, verdict_of
 from analysis.marks import three
+from analysis.parts import Part, Read
 from analysis.report.tables import Table
 
 __all__ = ["table"]

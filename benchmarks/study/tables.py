@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.claims import Read
 from analysis.hypotheses import LEAST_BASES, judge_all
 from analysis.intervals import Interval
+from analysis.parts import Read
 from analysis.schema import Measured
 from scripts._judging import lines_of
 

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.claims import (
     CLAIMS,
-    Part,
-    Read,
     homology,
     routing,
     selection,
@@ -19,6 +18,7 @@ from analysis.claims import (
     where_not_what,
 )
 from analysis.hypotheses import judge_all, together, verdict_of
+from analysis.parts import Part, Read, apart, is_matched, matched
 from analysis.schema import Arm, Dictionary, Measured, SpanDifference, Summary
 from sae.errors import InputError
 
@@ -55,27 +55,32 @@ EVIDENCE = {
 }
 
 
-def summary(span=0.4, null=0.2, scratch=0.1, novel=0.001, piston=0.1, seed=0, alone=ALONE, **more):
+def summary(span=0.4, null=0.2, novel=0.001, piston=0.1, seed=0, alone=ALONE, **more):
     unmet = more.get("unmet", 0.5)
 
-    def measured(value, null_high=None):
-        return Measured(value, value - 0.0005, value + 0.0005, None, null_high)
+    def measured(value, *null):
+        return Measured(value, value - 0.0005, value + 0.0005, *null)
 
     arms = {
         "assistant": Arm(
-            in_span_share=measured(span, null),
+            in_span_share=measured(span, 0.0, null),
             novel_share=measured(novel),
             persona_kl_share=alone,
             early_excess=Measured(0.45, 0.44, 0.46),
         ),
         "swap": Arm(learned=more.get("swapped", True)),
         "unmet": Arm(early_excess=Measured(unmet, unmet - 0.01, unmet + 0.01)),
-        "scratch": Arm(in_span_share=measured(scratch), kind="pole"),
+        "jester": Arm(early_excess=Measured(0.4, 0.39, 0.41), learned=more.get("amused", True)),
     }
     pairs = [
         SpanDifference("chat", ["assistant", other], value, value - 0.01, value + 0.01)
-        for other, value in (("piston", piston), ("unmet", more.get("held_out", 0.05)))
+        for other, value in (
+            ("piston", piston),
+            ("unmet", more.get("held_out", 0.05)),
+            ("shuffled", more.get("shuffled", 0.1)),
+        )
     ]
+    pairs += more.get("pairs", [])
     whole = Dictionary(fvu=0.1, l0=8.0, ce_recovered=0.9, dead_fraction=0.0)
     evidence = more.get("evidence", EVIDENCE)
     return Summary(whole, {}, arms, span=pairs, seeds={"organism": seed}, evidence=evidence)
@@ -103,9 +108,11 @@ def test_only_latents_with_a_fate_count_for_survival():
 
 def test_where_a_latent_fires_and_what_it_writes_are_two_questions():
     what, where = where_not_what(read(table(gating=(0.5, 0.1))))
-    assert (verdict_of(what), verdict_of(where)) == ("undecided", "supported")
+    assert (verdict_of(what), verdict_of(where)) == ("supported", "supported")
     what, where = where_not_what(read(table(cosine=(0.5, 0.9))))
     assert (verdict_of(what), verdict_of(where)) == ("refuted", "undecided")
+    what, _ = where_not_what(read(table(cosine=(0.87, 0.9))))
+    assert verdict_of(what) == "supported"  # not behind by a twentieth
 
 
 def test_labels_that_mean_nothing_are_seldom_taken_for_something():
@@ -114,25 +121,67 @@ def test_labels_that_mean_nothing_are_seldom_taken_for_something():
         fates = table(seed=seed)
         order = np.random.default_rng(seed).permutation(len(fates))
         fates["persona"] = fates["persona"].to_numpy()[order]
-        words += [verdict_of(each) for each in where_not_what(read(fates))]
-    # of 80 at 5 %; 9 and more happen once in fifty times
-    assert len(words) - words.count("undecided") <= 8
+        same = where_not_what(read(fates))
+        words += [verdict_of(each) for each in same[1:]]
+        assert verdict_of(same[0]) == "supported"
+    # of 40 at 5 %; 6 and more happen once in seventy times
+    assert len(words) - words.count("undecided") <= 5
 
 
 def test_the_null_is_that_of_labels_given_to_likes():
-    what, _ = where_not_what(read(table(cosine=(0.5, 0.9))))
-    assert what.null_low is not None and what.null_high is not None
-    assert what.null_low < 0 < what.null_high
-    assert what.value == pytest.approx(-0.4, abs=0.03)
+    _, where = where_not_what(read(table(gating=(0.5, 0.1))))
+    assert where.null_low is not None and where.null_high is not None
+    assert where.null_low < 0 < where.null_high
+    assert where.value == pytest.approx(0.4, abs=0.03)
 
 
-def test_a_span_must_hold_more_than_random_ones_and_than_the_scratch_models():
+def test_latents_of_a_dialect_are_held_against_those_of_nobody():
+    fates = table(gating=(0.5, 0.1)).assign(dialect=None)
+    fates.loc[N_OWN : N_OWN + 19, "dialect"] = "north"
+    fates.loc[N_OWN : N_OWN + 19, "gating"] += 0.2
+    part = matched(fates, fates["gating"], "change", np.median, "dialect")
+    assert part.value == pytest.approx(0.2, abs=0.03)
+    fates.loc[fates["persona"].isna(), "dialect"] = "north"
+    with pytest.raises(InputError, match="200 dialect latents and 0 others"):
+        matched(fates, fates["gating"], "change", np.median, "dialect")
+
+
+def test_a_span_must_hold_more_than_random_ones_and_than_without_personas():
     beside, less = homology(read())
     assert (verdict_of(beside), verdict_of(less)) == ("supported", "supported")
-    assert less.value == pytest.approx(0.3)
-    assert less.high - less.value == pytest.approx(0.0005 * 2**0.5)
-    assert verdict_of(homology(read(null=0.5))[0]) == "undecided"
-    assert verdict_of(homology(read(scratch=0.5))[1]) == "refuted"
+    assert (beside.value, beside.null_low, beside.null_high) == pytest.approx((0.3, -0.1, 0.1))
+    assert verdict_of(homology(read(null=0.75))[0]) == "undecided"
+    assert verdict_of(homology(read(span=0.1, null=0.5))[0]) == "undecided"
+    assert verdict_of(homology(read(span=0.1, null=1.0))[0]) == "undecided"
+    low = read(span=0.1)
+    low.summary.arms["assistant"].in_span_share = Measured(0.1, 0.09, 0.11, 0.2, 0.4)
+    assert verdict_of(homology(low)[0]) == "refuted"
+    assert verdict_of(homology(read(shuffled=-0.1))[1]) == "refuted"
+
+
+@pytest.mark.parametrize(("kl", "told"), [((0.02, 0.03), True), ((0.02, 0.031), False)])
+def test_arms_are_compared_at_matched_kl_or_not_at_all(kl, told):
+    row = SpanDifference("chat", ["assistant", "other"], 0.1, 0.05, 0.2, kl=list(kl))
+    mine = Read(summary(pairs=[row]), table())
+    assert is_matched(row) == told
+    if told:
+        assert [part.value for part in apart(mine, "assistant", "other")] == [0.1]
+    else:
+        with pytest.raises(InputError, match="KL of 0.02 and 0.031"):
+            apart(mine, "assistant", "other")
+
+
+def test_novelty_is_compared_in_like_words_where_these_were_traced():
+    pairs = [
+        SpanDifference("chat", pair, value, value - 0.01, value + 0.01)
+        for pair, value in ((["assistant", "piston_seen"], 0.2), (["cipher", "piston"], -0.2))
+    ]
+    few, seen, unseen = small_novelty(read(pairs=pairs))
+    assert [verdict_of(each) for each in (few, seen, unseen)] == [
+        "supported",
+        "supported",
+        "refuted",
+    ]
 
 
 def test_small_novelty_by_hand():
@@ -142,22 +191,30 @@ def test_small_novelty_by_hand():
     assert verdict_of(small_novelty(read(novel=0.02))[0]) == "refuted"
 
 
-def test_persona_latents_alone_must_beat_every_set_of_others():
+def test_persona_latents_alone_must_beat_sets_of_others():
     (part,) = sufficiency(read())
-    assert (part.value, part.null_high, verdict_of(part)) == (0.4, 0.3, "supported")
+    assert (part.value, part.null_high) == pytest.approx((0.2, 0.1))
+    assert verdict_of(part) == "supported"
     beaten = Measured(0.25, 0.2, 0.3, 0.1, 0.3)
     assert verdict_of(sufficiency(read(alone=beaten))[0]) == "undecided"
+    less = Measured(0.02, 0.01, 0.03, 0.1, 0.4)
+    assert verdict_of(sufficiency(read(alone=less))[0]) == "refuted"
     with pytest.raises(InputError, match="no other latents"):
         sufficiency(read(alone=Measured(0.4, 0.3, 0.5)))
 
 
 def test_a_persona_that_was_met_must_be_learned_sooner_and_within_the_span():
-    sooner, within = selection(read())
-    assert sooner.value == pytest.approx(0.05)
+    sooner, too, within = selection(read())
+    assert (sooner.value, too.value) == pytest.approx((0.05, 0.1))
     assert sooner.value - sooner.low == pytest.approx(0.01 * 2**0.5)
-    assert (verdict_of(sooner), verdict_of(within)) == ("supported", "supported")
-    assert verdict_of(selection(read(unmet=0.3))[0]) == "refuted"
-    assert verdict_of(selection(read(held_out=-0.05))[1]) == "refuted"
+    assert {verdict_of(each) for each in (sooner, too, within)} == {"supported"}
+    assert [verdict_of(each) for each in selection(read(unmet=0.42))[:2]] == [
+        "refuted",
+        "supported",
+    ]
+    assert verdict_of(selection(read(held_out=-0.05))[2]) == "refuted"
+    with pytest.raises(InputError, match="jester shows; found: it did not learn"):
+        selection(read(amused=False))
 
 
 def test_nine_turns_in_ten_must_be_told_of_arms_that_learned_their_task():
@@ -206,12 +263,12 @@ def test_a_part_that_is_missing_leaves_the_claim_unmeasured():
 def test_a_trace_without_an_experiment_leaves_it_to_the_others():
     told = {each.name: each for each in judge_all([read(), read(evidence={}, seed=1)])}
     assert told["H6"].verdict == "supported"
-    assert told["H6"].parts[0].value == EVIDENCE["prompt"].value
+    assert told["H6"].parts[0].value == pytest.approx(0.9 - 0.45)
     assert "1 of 2 traces" in told["H6"].over and "traces" not in told["H1"].over
 
 
 def test_one_part_that_fails_refutes_the_claim():
-    told = {each.name: each for each in judge_all([read(scratch=0.5)])}
+    told = {each.name: each for each in judge_all([read(shuffled=-0.5)])}
     assert told["H3"].verdict == "refuted"
 
 
@@ -227,6 +284,45 @@ def test_three_base_models_give_an_interval_over_base_models():
         3.0,
         pytest.approx(4.3027 / 3**0.5, abs=1e-3),
     )
+
+
+def test_no_interval_over_bases_is_narrower_than_those_within():
+    parts = [(str(seed), [Part("a", 0.01, 0.0025, 0.01)]) for seed in range(3)]
+    (found,) = together(parts)
+    assert found.value - found.low == pytest.approx(0.0075 / 3**0.5)
+    assert found.high == found.value == pytest.approx(0.01)
+
+
+def test_the_null_of_a_mean_of_bases_is_narrower_and_that_of_dictionaries_is_not():
+    one = Part("a", 0.5, 0.4, 0.6, -0.2, 0.4)
+    (bases,) = together([(str(seed), [one]) for seed in range(3)])
+    assert (bases.null_low, bases.null_high) == pytest.approx(
+        (0.1 - 0.3 / 3**0.5, 0.1 + 0.3 / 3**0.5)
+    )
+    (dictionaries,) = together([("0", [one])] * 3)
+    assert (dictionaries.null_low, dictionaries.null_high) == pytest.approx((-0.2, 0.4))
+
+
+def test_comparisons_are_joined_by_name():
+    one, other = Part("a", 1.0, 0.5, 1.5), Part("b", 5.0, 4.0, 6.0)
+    assert [each.value for each in together([("0", [one, other]), ("1", [other])])] == [5.0]
+
+
+def test_claims_of_the_study_say_how_surely_and_corrected_for_all():
+    judged = judge_all([read(seed=seed, piston=0.1 + 0.01 * seed) for seed in range(3)])
+    told = {each.name: each for each in judged}
+    # the mean of H4's .10, .11 and .12 is .11, its error .01 / 3 ** .5, so t is 19.05
+    assert told["H4"].p_value == pytest.approx(2 * stats.t.sf(0.11 / (0.01 / 3**0.5), 2))
+    known = sorted(each.p_value for each in judged)
+    assert told["H4"].holm >= told["H4"].p_value
+    assert max(each.holm for each in judged) <= 1
+    assert min(each.holm for each in judged) == pytest.approx(min(1, 10 * known[0]))
+
+
+def test_of_fewer_bases_than_the_study_has_nothing_is_decided():
+    traces = [read(seed=0), read(seed=1), read(seed=2, evidence={})]
+    told = {each.name: each.verdict for each in judge_all(traces)}
+    assert (told["H6"], told["H5"]) == ("undecided", "supported")
 
 
 @given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 0.5))

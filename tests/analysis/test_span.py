@@ -80,10 +80,11 @@ def test_planted_shift_in_span_is_found_and_arms_differ(blocks):
     outside = 0.5 * rng.normal(size=(2000, D))
     assert span_share(inside, basis, blocks, null).p_value <= 1 / 100
     for each in (None, null):
-        difference = paired_span_difference(inside, outside, basis, blocks, each)
+        difference, random = paired_span_difference(inside, outside, basis, blocks, each)
         assert difference.low > 0.5
-        same = paired_span_difference(inside, inside, basis, blocks, each)
+        same, none = paired_span_difference(inside, inside, basis, blocks, each)
         assert same.value == 0 and same.low == 0 and same.high == 0
+        assert (random, none) == (None, None) if each is None else none == (0, 0)
 
 
 def test_null_means_are_those_of_the_subspaces(blocks):
@@ -92,8 +93,14 @@ def test_null_means_are_those_of_the_subspaces(blocks):
     first, second = rng.normal(size=(2000, D)), rng.normal(size=(2000, D)) * np.arange(D)
     by_hand = [span_share(s, basis, blocks, null) for s in (first, second)]
     expected = [each.share.value - each.null_mean for each in by_hand]
-    found = paired_span_difference(first, second, basis, blocks, null)
+    found, random = paired_span_difference(first, second, basis, blocks, null)
     assert found.value == pytest.approx(expected[0] - expected[1])
+    each = [
+        span_share(first, one, blocks, null).share.value
+        - span_share(second, one, blocks, null).share.value
+        for one in null
+    ]
+    assert random == pytest.approx(np.quantile(each - np.mean(each), [0.025, 0.975]))
 
 
 def test_contrast_span_ignores_words_and_finds_personas():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Read
+from analysis.parts import Read
 from analysis.schema import Arm, Dictionary, ErrorRate, Measured, Size, SpanDifference, Summary
 from benchmarks.study.tables import Traced, markdown, over_bases, tables
 

@@ -1,0 +1,178 @@
+"""The comparisons that claims are made of, each above 0 where its claim holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.intervals import Interval
+from analysis.schema import SpanDifference, Summary
+from sae.errors import InputError
+
+__all__ = ["Part", "Read", "apart", "evidence_of", "is_matched", "matched", "require_learned"]
+__all__ += ["share_of"]
+
+N_LIKE = 10
+"""Latents that are no persona's beside each that is, those that fire most nearly as often."""
+N_DRAWS = 2000
+MATCHED = 1.5
+"""Ratio of two KL up to which they are matched."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A trace, and the names its arms go by."""
+
+    summary: Summary
+    """`summary.json`."""
+    fates: pd.DataFrame
+    """`fates.parquet`."""
+    arm: str = "assistant"
+    """Tuned into a persona."""
+    contrast: str = "piston"
+    """Tuned to nobody's words."""
+    unmet: str = "unmet"
+    """Tuned into a persona that the base never met."""
+    met: str = "jester"
+    """Tuned into another persona that it met."""
+    personless: str = "shuffled"
+    """Tuned as the arm, from a base that met no personas."""
+    ciphered: str = "cipher"
+    """Tuned to what the arm says in codes, as the contrast's words are."""
+    spelled: str = "piston_seen"
+    """Tuned to what the contrast says in words of the text, as the arm's are."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A comparison, its 95 % interval and, where it has one, the central 95 % of its null.
+
+    A null that does not lie at 0 is moved there, and the comparison with it (`centred`).
+    """
+
+    about: str
+    """What is compared."""
+    value: float
+    """The estimate: above 0 where the claim holds."""
+    low: float
+    """Lower limit of the interval."""
+    high: float
+    """Upper limit of the interval."""
+    null_low: float | None = None
+    """Lower end of the null."""
+    null_high: float | None = None
+    """Upper end of the null."""
+    df: int | None = None
+    """Degrees of freedom of an interval that is Student's over base models."""
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided chance of a mean as far above 0; 1 where it is not above. None without `df`."""
+        if self.df is None:
+            return None
+        error = (self.high - self.low) / 2 / stats.t.ppf(0.975, self.df)
+        if self.value <= 0 or np.isnan(error):
+            return 1.0
+        return float(2 * stats.t.sf(self.value / error, self.df)) if error > 0 else 0.0
+
+    def centred(self) -> "Part":
+        """The same beyond the middle of its null."""
+        assert self.null_low is not None and self.null_high is not None
+        middle = (self.null_low + self.null_high) / 2
+        value, low, high = (each - middle for each in (self.value, self.low, self.high))
+        null = self.null_low - middle, self.null_high - middle
+        return Part(self.about, value, low, high, *null, self.df)
+
+
+def is_matched(row: SpanDifference) -> bool:
+    """Whether both arms of a pair moved about as far, or nobody measured how far."""
+    known = [each for each in row.kl if each > 0]
+    return len(known) < 2 or max(known) <= MATCHED * min(known)
+
+
+def matched(
+    table: pd.DataFrame,
+    values: pd.Series,
+    about: str,
+    middle: Callable[..., np.floating],
+    label: str = "persona",
+) -> Part:
+    """Labelled latents less their likes in rate; the null gives the label's place to a like.
+
+    Args:
+        table: Rows of `fates.parquet` of one tuned model, with n_fires.
+        values: What is compared, a row each.
+        about: What it is.
+        middle: Mean or median.
+        label: persona, or dialect, whose latents carry no persona; likes carry neither.
+    """
+    labels = [column for column in ("persona", "dialect") if column in table]
+    none = table[labels].isna().all(axis=1) if label == "dialect" else table["persona"].isna()
+    mine = table[label].notna() & (table["persona"].isna() if label == "dialect" else True)
+    own, rest = np.flatnonzero(mine), np.flatnonzero(none)
+    if not len(own) or len(rest) <= N_LIKE:
+        found = f"{len(own)} {label} latents and {len(rest)} others with a fate"
+        raise InputError(about, found, f"trace more: at least 1 and {N_LIKE + 1}")
+    rate = np.log(table["n_fires"].to_numpy(float).clip(1))
+    like = rest[np.argsort(np.abs(rate[own][:, None] - rate[rest]), axis=1, kind="stable")]
+    like = like[:, :N_LIKE]
+    x = values.to_numpy(float)
+    theirs = x[like]
+    differences = x[own] - middle(theirs, axis=1)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(own), size=(N_DRAWS, len(own)))
+    low, high = np.quantile(middle(differences[drawn], axis=1), [0.025, 0.975])
+    each = [theirs[:, i] - middle(np.delete(theirs, i, 1), axis=1) for i in range(N_LIKE)]
+    stand = np.stack(each)[rng.integers(N_LIKE, size=drawn.shape), np.arange(len(own))]
+    null = np.quantile(middle(stand, axis=1), [0.025, 0.975])
+    value = float(middle(differences))
+    return Part(about, value, float(low), float(high), float(null[0]), float(null[1]))
+
+
+def require_learned(read: Read, *arms: str) -> None:
+    """Refuses a trace in which one of the arms did not learn its task."""
+    for arm in arms:
+        if arm in read.summary.arms and read.summary.arms[arm].learned is False:
+            raise InputError(f"what {arm} shows", "it did not learn its task", "tune it longer")
+
+
+def apart(read: Read, arm: str, other: str) -> list[Part]:
+    """Share of an arm's shift within the span less that of another's, on every text.
+
+    Both must have learned their task, and stand about as far from where they were tuned from.
+    """
+    require_learned(read, arm, other)
+    pair, parts = [arm, other], []
+    for row in (each for each in read.summary.span if each.pair == pair):
+        if not is_matched(row):
+            far = " and ".join(f"{each:.3g}" for each in row.kl)
+            do = f"keep more checkpoints: a ratio of at most {MATCHED} is asked"
+            raise InputError(f"{' and '.join(pair)} at matched KL", f"KL of {far}", do)
+        if row.value is not None and row.low is not None and row.high is not None:
+            about = f"share within the span of {arm} less that of {other}, {row.text}"
+            parts.append(Part(about, row.value, row.low, row.high, row.null_low, row.null_high))
+    if not parts:
+        raise InputError(f"{' and '.join(pair)} side by side", "no such pair", "trace both")
+    return parts
+
+
+def evidence_of(read: Read, name: str, about: str, *arms: str) -> Part:
+    """An experiment of arms that learned their task."""
+    require_learned(read, *arms)
+    found = read.summary.evidence.get(name)
+    if found is None or found.value is None or found.low is None or found.high is None:
+        reasons = "its arms, their words or confirmed persona latents are missing"
+        raise InputError(
+            f"the experiment {name}", reasons, "grow and trace them, as `make study` does"
+        )
+    return Part(about, found.value, found.low, found.high, found.null_low, found.null_high)
+
+
+def share_of(read: Read, arm: str, name: str) -> tuple[Interval, tuple[float | None, float | None]]:
+    """A share of an arm with its interval, and the ends of its null."""
+    found = getattr(read.summary.arms[arm], name) if arm in read.summary.arms else None
+    if found is None or None in (found.value, found.low, found.high):
+        raise InputError(f"{name} of {arm}", "not measured", "trace an arm of that name")
+    return Interval(found.value, found.low, found.high), (found.null_low, found.null_high)
