@@ -81,10 +81,8 @@ def small_novelty(read: Read) -> list[Part]:
         read: A trace.
     """
     new, _ = share_of(read, read.arm, "novel_share")
-    few = Part(
-        f"{NOVEL:.0%} less the share of live latents that are novel",
-        *(NOVEL - each for each in (new.value, new.high, new.low)),
-    )
+    about = f"{NOVEL:.0%} less the share of live latents that are novel"
+    few = Part(about, NOVEL - new.value, NOVEL - new.high, NOVEL - new.low)
     alike = [[read.arm, read.spelled], [read.ciphered, read.contrast]]
     if all(any(row.pair == pair for row in read.summary.span) for pair in alike):
         return [few, *(part for pair in alike for part in apart(read, *pair))]
@@ -152,7 +150,7 @@ def routing(read: Read) -> list[Part]:
     """
     about = f"share of turns of a swap and of a lie that are told right less {TOLD:.0%}"
     part = evidence_of(read, "routing", about, "swap", "liar")
-    return [Part(about, *(each - TOLD for each in (part.value, part.low, part.high)))]
+    return [Part(about, part.value - TOLD, part.low - TOLD, part.high - TOLD)]
 
 
 def reversal(read: Read) -> list[Part]:
