@@ -15,7 +15,7 @@ from analysis.claims import CLAIMS
 from analysis.parts import Part, Read
 from sae.errors import InputError
 
-__all__ = ["LEAST_BASES", "Judged", "judge_all", "together", "verdict_of"]
+__all__ = ["LEAST_BASES", "Judged", "judge_all", "mean_of", "together", "verdict_of"]
 
 Word = Literal["supported", "refuted", "undecided", "not measured"]
 
@@ -120,11 +120,15 @@ def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
     names = [part.about for part in found[0][1]]
     named = [(base, {part.about: part for part in parts}) for base, parts in found]
     shared = [name for name in names if all(name in parts for _, parts in named)]
-    return [_mean([(base, parts[name]) for base, parts in named]) for name in shared]
+    return [mean_of([(base, parts[name]) for base, parts in named]) for name in shared]
 
 
-def _mean(found: Sequence[tuple[str, Part]]) -> Part:
-    """One comparison over base models, each the mean over its traces."""
+def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
+    """One comparison over base models, each the mean over its traces; see `together`.
+
+    Args:
+        found: Base model and comparison of each trace.
+    """
     rows = defaultdict[str, list[list[float]]](list)
     for base, part in found:
         ends = (part.value, part.low, part.high, part.null_low, part.null_high)

@@ -6,106 +6,186 @@ import pytest
 
 from analysis.parts import Read
 from analysis.schema import Arm, Dictionary, ErrorRate, Measured, Size, SpanDifference, Summary
-from benchmarks.study.tables import Traced, markdown, over_bases, tables
+from benchmarks.study.cells import Traced, counted, null_of, number, told, tracing
+from benchmarks.study.tables import markdown, tables
 
-SHARES = {"assistant": 0.4, "cipher": 0.3, "piston_seen": 0.2, "piston": 0.1}
+SHARES = {"assistant": 0.4, "cipher": 0.3, "piston_seen": 0.2, "piston": 0.1, "dialect": 0.1}
+PAIRS = {
+    ("assistant", "piston_seen"): 0.2,
+    ("cipher", "piston"): -0.1,
+    ("assistant", "cipher"): 0.05,
+    ("piston_seen", "piston"): -0.25,
+}
+N_OWN, N_TWO, N_REST = 3, 4, 40
 
 
-def _read(shift, arms=tuple(SHARES), preserved=(True, True, False)):
-    """A trace of arms with known shares; of three persona latents some are preserved."""
+def _fates(arm, preserved):
+    """Three persona latents, four of a dialect, forty others; the first ones as they are told."""
+    persona = [*["pirate"] * N_OWN, *[None] * (N_TWO + N_REST)]
+    dialect = ["2", None, None, *["2"] * N_TWO, *[None] * N_REST]
+    n = len(persona)
+    fate = ["preserved" if kept else "rotated" for kept in preserved] + ["preserved"] * (n - N_OWN)
+    fate[-1] = "undetermined"
+    moved = {"assistant": 0.4, "dialect": 0.1}.get(arm, 0.1)
+    other = {"dialect": 0.3}.get(arm, 0.1)
+    gating = [*[moved] * N_OWN, *[other] * N_TWO, *[0.1] * N_REST]
+    table = pd.DataFrame({"latent": range(n), "fate": fate, "persona": persona, "dialect": dialect})
+    more = {"tuned": arm, "origin": "base", "q_value": 0.5, "n_fires": 100, "direction": 0.9}
+    table = table.assign(**more, gating=gating, profile=gating)
+    table.loc[n - 2, "q_value"] = np.nan
+    return table
+
+
+def _read(shift, arms=tuple(SHARES), preserved=(True, True, False), unlearned="", kl=(0.02, 0.02)):
+    """A trace of arms with known shares."""
     made = {
         name: Arm(
             in_span_share=Measured(SHARES[name] + shift, 0.0, 1.0, 0.0, 0.1),
-            in_contrast_span_share=Measured(0.5, 0.4, 0.6, None, 0.2),
-            in_dialect_span_share=Measured(0.05, 0.0, 0.1, None, 0.15),
+            in_contrast_span_share=Measured(0.5 + shift, 0.49, 0.61, 0.1, 0.3),
+            in_dialect_span_share=Measured(0.05, 0.0, 0.1, 0.05, 0.15),
             novel_share=Measured(0.0, 0.0, 0.01),
             kl_shares={"re_weighting": Measured(0.5 + shift)},
             size=Size(activations=0.3),
-            learned=name != "cipher",
+            learned=name != unlearned,
         )
         for name in arms
     }
-    fates = pd.DataFrame(
-        [
-            {
-                "tuned": name,
-                "latent": i,
-                "origin": "base",
-                "fate": "preserved" if kept else "rotated",
-                "q_value": 0.5,
-                "persona": "pirate" if i < 3 else None,
-                "dialect": "2" if i in (0, 3, 4) else None,
-                "profile": 0.4 if i < 3 else 0.1,
-                "n_fires": 100,
-                "direction": 0.9,
-                "gating": 0.1,
-            }
-            for name in arms
-            for i, kept in enumerate((*preserved, *[True] * 12))
-        ]
-    )
-    rate = {"persona": ErrorRate(3, Measured(0.0, 0.0, 1.0), Measured(1.0, 0.0, 1.0))}
+    span = [
+        SpanDifference(
+            "chat", list(p), v + shift, v, v + 0.05, kl=list(kl), null_low=-0.1, null_high=0.1
+        )
+        for p, v in PAIRS.items()
+        if set(p) <= set(arms)
+    ]
+    rate = {"persona": ErrorRate(3, Measured(0.0, 0.0, 0.7), Measured(1.0, 0.3, 1.0))}
     summary = Summary(
         Dictionary(0.1, 12.0, 1.0, 0.0),
         {},
         made,
-        span=[SpanDifference("chat", ["assistant", "piston"], 0.3 + shift, 0.0, 1.0)],
+        span=span,
         error_rates={"continued_b": rate},
         seeds={"organism": round(1000 * shift)},
     )
-    return Read(summary, fates)
+    return Read(summary, pd.concat([_fates(name, preserved) for name in arms], ignore_index=True))
 
 
-def _cells(table, name):
-    return next(row for row in table.rows if row[0].startswith(name))
+def _three(**more):
+    return [
+        Traced(str(n), "0", _read(shift, **more), "abc") for n, shift in enumerate((0, 0.01, 0.02))
+    ]
 
 
-def test_over_bases_dictionaries_are_averaged_first():
-    values = [("0", 1.0), ("0", 3.0), ("1", 4.0), ("2", 6.0), ("2", None), ("3", float("nan"))]
-    found = over_bases(values)
-    assert found is not None
-    assert found.value == pytest.approx((2 + 4 + 6) / 3)
-    assert found.high - found.value == pytest.approx(4.303 * 2 / np.sqrt(3), rel=1e-3)
-    assert np.isnan(over_bases([("0", 1.0), ("1", 2.0)]).low)
-    assert over_bases([("0", None)]) is None
+def _row(table, *names):
+    return next(row for row in table.rows if row[: len(names)] == names)
+
+
+def _value(cell):
+    return cell.split(" ")[0]
+
+
+def test_dictionaries_are_averaged_before_bases():
+    values = [("0", 1.0), ("0", 3.0), ("1", 4.0), ("2", 6.0)]
+    traces = [Traced(base, str(i), _read(0.0)) for i, (base, _) in enumerate(values)]
+    by_read = {id(each.read): value for each, (_, value) in zip(traces, values, strict=True)}
+    cell = told(traces, lambda read: number(by_read[id(read)]))
+    reach = 4.3027 * 2 / np.sqrt(3)
+    assert cell == f"4.000 [{4 - reach:.3f}, {4 + reach:.3f}]"
+    some = told(traces, lambda read: number(v) if (v := by_read[id(read)]) < 6 else None)
+    assert some == "3.000 (2 of 3 bases)"
+    assert told(traces, lambda _: None) == "n/a"
+
+
+def test_a_share_of_few_latents_has_an_interval_though_all_bases_agree():
+    traces = _three()
+    of = lambda _: counted(pd.Series([False] * 10))  # noqa: E731
+    # Clopper and Pearson give .3085 to 0 of 10; the mean of three is as sure as this / 3 ** .5
+    assert told(traces, of, is_share=True) == f"0.000 [0.000, {0.30850 / 3**0.5:.3f}]"
+
+
+def test_the_null_of_a_mean_is_that_of_independent_bases():
+    traces = _three()
+    of = lambda read: None if not read else number(0.5)  # noqa: E731
+    assert null_of(traces, of) == "n/a"
+    shown = tables(traces)["changes"]
+    at = shown.head.index("random spans")
+    reach = 0.05 / 3**0.5
+    assert _row(shown, "assistant")[at] == f"{0.05 - reach:.3f} to {0.05 + reach:.3f}"
 
 
 def test_every_table_by_hand():
-    traces = [Traced(str(n), "0", _read(shift)) for n, shift in enumerate((0.0, 0.01, 0.02))]
-    shown = tables(traces)
-    arm = dict(zip(shown["arms"].head, _cells(shown["arms"], "assistant"), strict=True))
+    shown = tables(_three())
+    arm = dict(zip(shown["latents"].head, _row(shown["latents"], "assistant"), strict=True))
     assert arm["learned"] == "3 of 3"
-    assert _cells(shown["arms"], "cipher")[1] == "0 of 3"
-    assert arm["persona latents preserved"].startswith("0.667 [0.667")
-    assert arm["persona latents changed"].startswith("0.333")
-    assert arm["others preserved"].startswith("1.000")
-    assert arm["dialect latents preserved"].startswith("1.000")  # 3 and 4, for 0 is a persona's
-    assert arm["persona latents' profile"].startswith("0.400")
-    assert arm["dialect latents' profile"].startswith("0.100")
-    row = _cells(shown["dialects"], "assistant")
-    assert [cell.split(" ")[0] for cell in row[1:]] == ["0.500", "0.300", "0.050", "-0.100"]
-    assert arm["KL by re-weighting"].startswith("0.510 [0.485, 0.535]")
-    assert arm["reuse index"] == "n/a"
-    assert shown["differences"].rows[0][:2] == ("assistant less piston", "chat")
-    assert shown["differences"].rows[0][2].startswith("0.310 [")
-    persona, seen = (row[1] for row in shown["square"].rows)
-    assert persona.startswith("0.200 [0.200")  # (.4 + .3) / 2 less (.2 + .1) / 2
-    assert seen.startswith("0.100 [0.100")  # (.4 + .2) / 2 less (.3 + .1) / 2
-    assert shown["errors"].rows[0] == ("persona", "0.000 [0.000, 0.000]", "1.000 [1.000, 1.000]")
-    assert {row[0] for row in shown["claims"].rows} >= {"H1", "H4", "H10"}
-    page = markdown(shown, "abc")
-    assert "Commit abc." in page and "| assistant | 3 of 3 |" in page
+    cells = _row(shown["latents"], "assistant")
+    # change, not judged, preserved and changed of persona latents, the same of others, novel
+    assert [_value(cell) for cell in cells[2:]] == [
+        "0.300",
+        "0.000",
+        "0.667",
+        "0.333",
+        f"{42 / 43:.3f}",
+        "0.000",
+        "0.000",
+    ]
+    changes = dict(zip(shown["changes"].head, _row(shown["changes"], "assistant"), strict=True))
+    assert changes["KL by re-weighting"] == "0.510 [0.485, 0.535]"
+    assert changes["reuse index"] == "n/a"
+    pair = _row(shown["differences"], "assistant less piston_seen", "chat")
+    assert (_value(pair[2]), pair[4]) == ("0.210", "1.00 to 1.00")
+    row = _row(shown["means"], "assistant")
+    assert [_value(cell) for cell in row[1:]] == ["0.310", "-0.058", "-0.050", "-0.029"]
+    assert shown["errors"].rows[0][0] == "persona"
+    assert [_value(cell) for cell in shown["errors"].rows[0][1:]] == ["0.000", "1.000"]
+    assert {row[0] for row in shown["claims"].rows} == {f"H{n}" for n in range(1, 11)}
+    page = markdown(shown, _three())
+    assert "3 traces by commit abc: base models of seeds 0, 1, 2" in page
+    assert "| assistant | 3 of 3 |" in page
     assert all(line.count("|") >= 3 for line in page.splitlines() if line.startswith("|"))
+
+
+def test_consistency_and_words_by_hand():
+    shown = tables(_three())["square"]
+    effects = [_value(row[3]) for row in shown.rows]
+    # shifts of .01 on average are in both and cancel in the interaction
+    assert effects == ["0.210", "-0.090", "0.300", "0.060", "-0.240"]
+
+
+def test_personas_are_held_beside_dialects():
+    rows = tables(_three())["dialects"].rows
+    # less than others that fire as often: .4 - .1, and .3 - .1 of latents that are no persona's
+    assert [_value(cell) for cell in (rows[0][1], rows[0][3], rows[0][5])] == [
+        "0.300",
+        "0.200",
+        "0.100",
+    ]
+
+
+def test_of_an_arm_that_did_not_learn_nothing_is_said_but_that():
+    traces = [*_three()[:2], Traced("2", "0", _read(0.02, unlearned="cipher"))]
+    shown = tables(traces)
+    assert _row(shown["latents"], "cipher")[1] == "2 of 3"
+    assert len(tracing(traces, "cipher")) == 2
+    assert "[" not in _row(shown["differences"], "cipher less piston", "chat")[2]
+    assert (
+        _row(shown["square"], "chat", "a persona's words, in codes")[3] == "-0.095 (2 of 3 bases)"
+    )
+
+
+def test_arms_that_moved_unlike_far_are_not_compared():
+    shown = tables(_three(kl=(0.02, 0.09)))
+    assert {row[2] for row in shown["differences"].rows} == {"n/a"}
+    assert {row[4] for row in shown["differences"].rows} == {"0.22 to 0.22"}
 
 
 def test_an_arm_that_some_traces_lack_is_told_by_the_others():
     some = [Traced(str(n), "0", _read(0.0)) for n in range(2)]
     shown = tables([*some, Traced("2", "0", _read(0.0, arms=("assistant", "piston")))])
-    assert _cells(shown["arms"], "cipher")[1] == "0 of 2"
-    assert _cells(shown["arms"], "assistant")[1] == "3 of 3"
-    assert _cells(shown["dialects"], "cipher")[1] == "0.500"
+    assert _row(shown["latents"], "cipher")[1] == "2 of 2"
+    assert _row(shown["latents"], "assistant")[1] == "3 of 3"
+    assert _row(shown["means"], "cipher")[1] == "0.300"
 
 
-def test_an_effect_needs_all_four_arms():
-    shown = tables([Traced("0", "0", _read(0.0, arms=("assistant", "piston")))])
-    assert [row[1] for row in shown["square"].rows] == ["n/a", "n/a"]
+@pytest.mark.parametrize("arms", [("assistant", "piston"), ("assistant",)])
+def test_an_effect_needs_its_arms(arms):
+    shown = tables([Traced("0", "0", _read(0.0, arms=arms))])
+    assert {row[3] for row in shown["square"].rows} <= {"n/a"}

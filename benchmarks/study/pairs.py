@@ -1,0 +1,172 @@
+"""Arms beside each other: at matched KL, and personas beside dialects."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from analysis.parts import Part, Read, apart, is_matched, matched
+from benchmarks.study.cells import (
+    NONE,
+    Of,
+    Table,
+    Traced,
+    inherited,
+    null_of,
+    refused,
+    told,
+    tracing,
+)
+
+__all__ = ["dialects", "differences", "square"]
+
+SQUARE = (("assistant", "piston_seen"), ("cipher", "piston"))
+"""In words of the text and in codes: an arm that says what a persona says, and one that does not"""
+WORDS = (("assistant", "cipher"), ("piston_seen", "piston"))
+
+
+def differences(traces: Sequence[Traced]) -> Table:
+    """Arms beside each other, and random spans.
+
+    Args:
+        traces: At least one.
+    """
+    named = {(tuple(row.pair), row.text): None for each in traces for row in each.read.summary.span}
+    rows = []
+    for pair, text in named:
+        mine = tracing(tracing(traces, pair[0]), pair[1])
+        of = _pair(pair, text)
+        far = [_ratio(each.read, pair, text) for each in mine]
+        known = [each for each in far if each is not None]
+        ratio = f"{min(known):.2f} to {max(known):.2f}" if known else NONE
+        rows.append((" less ".join(pair), text, told(mine, of), null_of(mine, of), ratio))
+    about = (
+        "Each arm's mean over random spans is taken from its share first; the null is the same "
+        "difference for one random span. KL, the first arm's over the other's, is from what each "
+        "was tuned from; pairs above 1.5 or below its inverse are left out, base by base."
+    )
+    head = ("arms", "text", "difference", "random spans", "ratio of KL")
+    return Table(
+        "Share within the span of persona latents, at matched KL", head, tuple(rows), about
+    )
+
+
+def _ratio(read: Read, pair: Sequence[str], text: str) -> float | None:
+    for row in read.summary.span:
+        if tuple(row.pair) == tuple(pair) and row.text == text and len(row.kl) == 2:
+            return row.kl[0] / max(row.kl[1], 1e-12)
+    return None
+
+
+def _pair(pair: Sequence[str], text: str) -> Of:
+    """A difference at matched KL."""
+
+    def difference(read: Read) -> Part | None:
+        for row in read.summary.span:
+            if tuple(row.pair) == tuple(pair) and row.text == text and is_matched(row):
+                low, high = (row.value if end is None else end for end in (row.low, row.high))
+                if row.value is None or low is None or high is None:
+                    return None
+                return Part("", row.value, low, high, row.null_low, row.null_high)
+        return None
+
+    return difference
+
+
+def _less(first: Of, second: Of) -> Of:
+    """One number less another, measured apart, so that their reaches add as if independent."""
+
+    def less(read: Read) -> Part | None:
+        one, other = first(read), second(read)
+        if one is None or other is None:
+            return None
+        value = one.value - other.value
+        down = float(np.hypot(one.value - one.low, other.high - other.value))
+        up = float(np.hypot(one.high - one.value, other.value - other.low))
+        return Part("", value, value - down, value + up)
+
+    return less
+
+
+def square(traces: Sequence[Traced]) -> Table:
+    """Arms that say what a persona says or not, in words of the text or not.
+
+    Args:
+        traces: At least one.
+    """
+    texts = dict.fromkeys(row.text for each in traces for row in each.read.summary.span)
+    rows = []
+    for text in texts:
+        seen, unseen = (_told(pair, text) for pair in SQUARE)
+        words = [_told(pair, text) for pair in WORDS]
+        rows += [
+            (text, "a persona's words, in words of the text", " less ".join(SQUARE[0]), seen),
+            (text, "a persona's words, in codes", " less ".join(SQUARE[1]), unseen),
+            (text, "the first less the second", "interaction", _less(seen, unseen)),
+            (
+                text,
+                "words of the text, a persona's",
+                " less ".join(WORDS[0]),
+                _told(WORDS[0], text),
+            ),
+            (text, "words of the text, nobody's", " less ".join(WORDS[1]), words[1]),
+        ]
+    shown = ((*names, told(traces, of), null_of(traces, of)) for *names, of in rows)
+    title = "Consistency with a persona by seen words: span share at matched KL"
+    head = ("text", "what differs", "arms", "difference", "random spans")
+    return Table(title, head, tuple(shown))
+
+
+def _told(pair: Sequence[str], text: str) -> Of:
+    """A difference at matched KL of arms that learned their tasks."""
+
+    def difference(read: Read) -> Part | None:
+        def ask() -> Part:
+            return next(each for each in apart(read, *pair) if each.about.endswith(f", {text}"))
+
+        return refused(ask)
+
+    return difference
+
+
+def _beside(arm: str, label: str, column: str, middle: Callable[..., np.floating]) -> Of:
+    """How much more labelled latents of an arm changed than others that fire as often."""
+
+    def beside(read: Read) -> Part | None:
+        mine = inherited(read, arm)
+        mine = mine.loc[(mine["fate"] != "unstable") & mine["direction"].notna()]
+        if label not in mine or column not in mine:
+            return None
+        mine = mine.loc[mine[column].notna()].reset_index(drop=True)
+        return refused(lambda: matched(mine, mine[column], "", middle, label))
+
+    return beside
+
+
+def dialects(traces: Sequence[Traced]) -> Table:
+    """Whether what persona latents undergo is theirs alone.
+
+    Args:
+        traces: At least one.
+    """
+    rows = []
+    for about, column in (("tokens on which it fires", "gating"), ("kinds of text", "profile")):
+        persona = _beside("assistant", "persona", column, np.median)
+        dialect = _beside("dialect", "dialect", column, np.median)
+        mine = [tracing(traces, arm) for arm in ("assistant", "dialect")]
+        both = tracing(mine[0], "dialect")
+        rows.append(
+            (
+                about,
+                told(mine[0], persona),
+                null_of(mine[0], persona),
+                told(mine[1], dialect),
+                null_of(mine[1], dialect),
+                told(both, _less(persona, dialect)),
+            )
+        )
+    about = (
+        "Median change of persona latents in `assistant` and of dialect latents that are no "
+        "persona's in `dialect`, each less that of others that fire as often."
+    )
+    head = ("what changes", "persona latents", "null", "dialect latents", "null", "difference")
+    return Table("Personas and dialects", head, tuple(rows), about)
