@@ -5,10 +5,12 @@ claims was looked at, but for what docs/decisions.md says of H7, H8 and H10.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from analysis.intervals import share_interval
 from analysis.parts import Part, Read, apart, evidence_of, matched, require_learned, share_of
 from sae.errors import InputError
 
@@ -33,9 +35,14 @@ def survival(read: Read) -> list[Part]:
         read: A trace.
     """
     table = _measured(read)
-    told = table.loc[~table["fate"].isin(["undetermined", "unstable"])]
+    told = table.loc[~table["fate"].isin(["undetermined", "unstable"])].reset_index(drop=True)
     alive = (told["fate"] != "lost").astype(float)
-    return [matched(told, alive, "survival of persona latents less that of others", np.mean)]
+    part = matched(told, alive, "survival of persona latents less that of others", np.mean)
+    own = alive[told["persona"].notna()]
+    exact = share_interval(int(own.sum()), len(own))  # resamples of none lost are all alike
+    theirs = float(own.mean()) - part.value
+    low, high = min(part.low, exact.low - theirs), max(part.high, exact.high - theirs)
+    return [replace(part, low=low, high=high)]
 
 
 def where_not_what(read: Read) -> list[Part]:
