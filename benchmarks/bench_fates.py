@@ -6,9 +6,9 @@ A world (`analysis.planted.Pairs`) is written as activation caches: base, a tune
 changes, a model that only drifted as far, nulls of half, equal and double drift, and one held back.
 `scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Then the
 model that only drifted is judged again by each null alone, and the field's own rules are asked of
-the same caches (`--rules`, of how many worlds). Which seeds a rule was made
-on docs/decisions.md says; on 5000 and later none was, but for where novel features lie. Each seed takes some ten minutes of one core. The row is appended to
-benchmarks/results.jsonl.
+the same caches (`--rules`, of how many worlds). On which seeds rules were made docs/decisions.md
+says; on 5000 and later none was, but for where novel features lie. Each seed takes some ten minutes
+of one core. The row is appended to benchmarks/results.jsonl.
 """
 
 import argparse
