@@ -1,7 +1,7 @@
 """Claims made about personas, each as comparisons of a trace that are above 0 where it holds.
 
-What a trace lacks for a claim is said as its reason. Numbers and rules were fixed before any of the
-claims was looked at, but for what docs/decisions.md says of H7, H8 and H10.
+What a trace lacks for a claim is said as its reason. Numbers and rules were fixed before the base
+models of the study were grown, with others in view (docs/decisions.md, "Claims judged anew").
 """
 
 from collections.abc import Callable, Mapping

@@ -25,7 +25,7 @@ from sae.change import Ruler, neutral_text
 from sae.errors import InputError
 from sae.stream.model import LanguageModel, load_model
 
-__all__ = ["Comparison", "PairDifference", "compare"]
+__all__ = ["Comparison", "PairDifference", "compare", "compare_pairs", "starts_of"]
 
 LIVE_ON_ASSISTANT = 50
 N_SETS = 16  # of latents without a persona
@@ -87,7 +87,7 @@ def compare(study: Study) -> Comparison:
         if text_mask(bench, str(context)).sum() >= LIVE_ON_ASSISTANT
     )
     models = {name: one.x for name, one in study.seen.items()}
-    starts = _starts(study)
+    starts = starts_of(study)
     shares = {
         (name, span): share_of(
             bench,
@@ -99,7 +99,7 @@ def compare(study: Study) -> Comparison:
         for span in study.spans
         if texts
     }
-    pairs = _pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
+    pairs = compare_pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
     found = {}
@@ -109,7 +109,7 @@ def compare(study: Study) -> Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class _Start:
+class Start:
     """Another model than the base that an arm was tuned from."""
 
     model: LanguageModel
@@ -118,13 +118,17 @@ class _Start:
     """Its residual vectors."""
 
 
-def _starts(study: Study) -> dict[str, _Start]:
-    """What arms were tuned from, by arm, where that is not the base."""
+def starts_of(study: Study) -> dict[str, Start]:
+    """What arms were tuned from, by arm, where that is not the base.
+
+    Args:
+        study: Its tuned models say what they start from.
+    """
     bench, found = study.bench, {}
     for each in study.config.tuned:
         if each.start is not None and isinstance(bench, ModelBench):
             model = load_model(each.start)
-            found[each.name] = _Start(model, residuals(bench, model))
+            found[each.name] = Start(model, residuals(bench, model))
     return found
 
 
@@ -182,10 +186,17 @@ def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:
     return {str(fate): rows["latent"].to_numpy(int) for fate, rows in mine.groupby("fate")}
 
 
-def _pairs(
-    study: Study, bench: ModelBench, texts: tuple[str, ...], starts: Mapping[str, _Start]
+def compare_pairs(
+    study: Study, bench: ModelBench, texts: tuple[str, ...], starts: Mapping[str, Start]
 ) -> tuple[PairDifference, ...]:
-    """The first arm against each other one, and pairs of a plan, at checkpoints of nearest KL."""
+    """The first arm against each other one, and pairs of a plan, at checkpoints of nearest KL.
+
+    Args:
+        study: Whose tuned models.
+        bench: Tokens.
+        texts: Contexts whose assistant tokens are compared.
+        starts: From `starts_of`; all others are measured from the base.
+    """
     subjects = {s.name: s for s in study.config.tuned if s.name != study.config.pole}
     if not study.spans or not texts or len(subjects) < 2:
         return ()
@@ -223,7 +234,7 @@ def _ladder(study: Study, subject: Subject) -> dict[str, str]:
 
 
 def _kl_of(
-    study: Study, bench: ModelBench, ladder: Mapping[str, str], start: _Start | None
+    study: Study, bench: ModelBench, ladder: Mapping[str, str], start: Start | None
 ) -> dict[str, float]:
     """KL of checkpoints from the model that they were tuned from."""
     if start is None:

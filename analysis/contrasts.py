@@ -112,7 +112,7 @@ def share_of(
 
 def difference(
     bench: Bench,
-    shifts: tuple[Float[np.ndarray, "n d_in"], Float[np.ndarray, "n d_in"]],
+    shifts: tuple[Float[np.ndarray, "m d_in"], Float[np.ndarray, "m d_in"]],
     span: Span,
     mask: Bool[np.ndarray, " n"],
 ) -> tuple[Interval, tuple[float, float]]:

@@ -32,7 +32,8 @@ class Judged:
     claim: str
     """In one sentence."""
     verdict: Word
-    """Supported where every part is, refuted where one is."""
+    """Supported where every part is, refuted where one is; undecided where it was told on fewer
+    bases than three of a study that has three."""
     parts: tuple[Part, ...] = ()
     """What was compared."""
     reason: str | None = None

@@ -39,7 +39,7 @@ def _rows(one: Judged) -> list[tuple[str, ...]]:
         return [(name, one.reason or "", "", "", one.verdict)]
     said = [(part.about, _range(part), _null(part), verdict_of(part)) for part in one.parts]
     return [
-        (f"{name} {one.verdict.capitalize()}." if not i else f"{one.name}, cont.", *each)
+        (f"{name} On this base model: {one.verdict}." if not i else f"{one.name}, cont.", *each)
         for i, each in enumerate(said)
     ]
 

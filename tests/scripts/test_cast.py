@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts._cast import Cast, cast_of, continued_models
+from scripts import trace_personas
+from scripts._cast import Cast, cast_of, continued_models, trace_config
 
 
 def organism(moved, ladders):
@@ -75,3 +76,12 @@ def test_a_trace_measures_what_growing_measured(tiny_trace):
     assert {name.partition("@")[0] for name in both} >= {"assistant", "continued_a", "continued_b"}
     for name in both:
         assert traced[name] == pytest.approx(sizes[name], rel=1e-4)
+
+
+def test_an_arm_says_which_base_it_was_tuned_from():
+    record = organism({"x": 0.5, "pole": 0.5, "fresh": 0.5}, {})
+    for name, base in (("x", "base"), ("pole", "base_shuffled"), ("fresh", None)):
+        record["arms"][name]["base"] = base
+    door = trace_personas.Config(Path("d"), Path("c"), Path("t"), Path("o"))
+    found = {each.name: each.start for each in trace_config(door, record).tuned}
+    assert found == {"x": None, "pole": str(Path("o/models/base_shuffled")), "fresh": None}
