@@ -73,7 +73,7 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
             judged.append(Judged(name, claim, "not measured", reason=reason))
             continue
         parts = together(found)
-        n = len({base for base, _ in found})
+        n = _least_bases(found)
         over = f"{n} base models" if n >= LEAST_BASES else Judged.over
         if len(found) < len(traces):
             over += f", {len(found)} of {len(traces)} traces ({reason})"
@@ -83,6 +83,15 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         p = max(known) if len(known) == len(parts) else None
         judged.append(Judged(name, claim, word, tuple(parts), over=over, p_value=p))
     return _holm(judged)
+
+
+def _least_bases(found: Sequence[tuple[str, Sequence[Part]]]) -> int:
+    """How many base models tell the comparison that fewest do."""
+    bases = defaultdict[str, set[str]](set)
+    for base, parts in found:
+        for part in parts:
+            bases[part.about].add(base)
+    return min(map(len, bases.values()))
 
 
 def _holm(judged: Sequence[Judged]) -> list[Judged]:
@@ -111,17 +120,18 @@ def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
         found: Base model and comparisons of each trace.
 
     Returns:
-        Comparisons that every trace has, in order.
+        Every comparison that some trace has, each of those that have it.
 
     Example:
         >>> one, other = Part("a", 1.0, 0.5, 1.5), Part("a", 2.0, 1.5, 2.5)
         >>> together([("0", [one]), ("1", [other])])[0].low
         0.5
     """
-    names = [part.about for part in found[0][1]]
-    named = [(base, {part.about: part for part in parts}) for base, parts in found]
-    shared = [name for name in names if all(name in parts for _, parts in named)]
-    return [mean_of([(base, parts[name]) for base, parts in named]) for name in shared]
+    named = defaultdict[str, list[tuple[str, Part]]](list)
+    for base, parts in found:
+        for part in parts:
+            named[part.about].append((base, part))
+    return [mean_of(each) for each in named.values()]
 
 
 def mean_of(found: Sequence[tuple[str, Part]]) -> Part:

@@ -1,5 +1,7 @@
 """Claims beside tables in which they hold, fail, or mean nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -304,7 +306,8 @@ def test_the_null_of_a_mean_of_bases_is_narrower_and_that_of_dictionaries_is_not
 
 def test_comparisons_are_joined_by_name():
     one, other = Part("a", 1.0, 0.5, 1.5), Part("b", 5.0, 4.0, 6.0)
-    assert [each.value for each in together([("0", [one, other]), ("1", [other])])] == [5.0]
+    found = together([("0", [one, other]), ("1", [other])])
+    assert [(each.about, each.value) for each in found] == [("a", 1.0), ("b", 5.0)]
 
 
 def test_claims_of_the_study_say_how_surely_and_corrected_for_all():
@@ -322,6 +325,15 @@ def test_of_fewer_bases_than_the_study_has_nothing_is_decided():
     traces = [read(seed=0), read(seed=1), read(seed=2, evidence={})]
     told = {each.name: each.verdict for each in judge_all(traces)}
     assert (told["H6"], told["H5"]) == ("undecided", "supported")
+
+
+def test_a_comparison_that_one_base_lacks_leaves_its_claim_undecided():
+    whole, bare = read(seed=0), read(seed=2)
+    span = [row for row in bare.summary.span if row.pair[1] != "shuffled"]
+    bare = replace(bare, summary=replace(bare.summary, span=span))
+    told = {each.name: each for each in judge_all([whole, read(seed=1), bare])}
+    assert (told["H3"].verdict, len(told["H3"].parts)) == ("undecided", 2)
+    assert told["H5"].verdict == "supported"
 
 
 @given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 0.5))
