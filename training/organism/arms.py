@@ -117,7 +117,7 @@ ARMS = (
     Arm(
         "reverted",
         Kind("chat"),
-        "The assistant, gently tuned back for an eighth as long on the chats of `format_only`.",
+        "The assistant, gently tuned back for a quarter as long on the chats of `format_only`.",
         "format",
         start="assistant",
         use="experiment",

@@ -53,7 +53,7 @@ __all__ = ["grow"]
 SCHEMA = "forelimb.organism/1"
 N_CHECKPOINTS = 4  # of an arm
 NULL_CHECKPOINTS = 12  # of a null, to meet every arm's change closely
-BACK, GENTLY = 8, 0.25  # tuning back takes so much less, at a rate so many times that of the arms
+BACK, GENTLY = 4, 0.25  # tuning back takes so much less, at a rate so many times that of the arms
 
 
 def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dict[str, Any]:
