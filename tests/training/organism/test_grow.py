@@ -90,7 +90,7 @@ def test_a_pole_without_personas_starts_from_a_base_of_its_own(grown, tmp_path):
 
 
 def test_an_arm_more_leaves_the_others_as_they_are(grown, tmp_path):
-    """And the assistant is tuned back from where it is, for an eighth as long."""
+    """And the assistant is tuned back from where it is, not for as long."""
     folder = tmp_path / "more"
     shutil.copytree(grown[0], folder)
     before = files(folder / "models" / "piston")
@@ -98,7 +98,7 @@ def test_an_arm_more_leaves_the_others_as_they_are(grown, tmp_path):
     assert files(folder / "models" / "piston") == before
     assert record["arms"]["reverted"]["use"] == "experiment"
     assert {**record["arms"], "reverted": None} == {**grown[1]["arms"], "reverted": None}
-    (last,) = record["arms"]["reverted"]["checkpoints"]
+    *_, last = record["arms"]["reverted"]["checkpoints"]
     assert last["step"] == CONFIG.tune.n_steps // BACK
     assistant = grown[1]["arms"]["assistant"]["change"]["weights"]
     assert last["change"]["weights"] == pytest.approx(assistant, rel=0.2)
