@@ -208,7 +208,7 @@ def compare_pairs(
     ladders = {name: _ladder(study, subjects[name]) for pair in wanted for name in pair}
     kl = {name: _kl_of(study, bench, each, starts.get(name)) for name, each in ladders.items()}
     found: list[PairDifference] = []
-    for pair in wanted:
+    for pair in dict.fromkeys(wanted):
         names = nearest_kl(kl[pair[0]], kl[pair[1]])
         if names is None:
             continue
