@@ -11,8 +11,17 @@ from analysis.intervals import Interval
 from analysis.schema import SpanDifference, Summary
 from sae.errors import InputError
 
-__all__ = ["Part", "Read", "apart", "evidence_of", "is_matched", "matched", "require_learned"]
-__all__ += ["share_of"]
+__all__ = [
+    "MATCHED",
+    "Part",
+    "Read",
+    "apart",
+    "evidence_of",
+    "is_matched",
+    "matched",
+    "require_learned",
+    "share_of",
+]
 
 N_LIKE = 10
 """Latents that are no persona's beside each that is, those that fire most nearly as often."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from analysis.parts import Part, Read, apart, is_matched, matched
+from analysis.parts import MATCHED, Part, Read, is_matched, matched
 from benchmarks.study.cells import (
     NONE,
     Of,
@@ -33,16 +33,16 @@ def differences(traces: Sequence[Traced]) -> Table:
     named = {(tuple(row.pair), row.text): None for each in traces for row in each.read.summary.span}
     rows = []
     for pair, text in named:
-        mine = tracing(tracing(traces, pair[0]), pair[1])
         of = _pair(pair, text)
-        far = [_ratio(each.read, pair, text) for each in mine]
+        far = [_ratio(each.read, pair, text) for each in traces]
         known = [each for each in far if each is not None]
         ratio = f"{min(known):.2f} to {max(known):.2f}" if known else NONE
-        rows.append((" less ".join(pair), text, told(mine, of), null_of(mine, of), ratio))
+        rows.append((" less ".join(pair), text, told(traces, of), null_of(traces, of), ratio))
     about = (
         "Each arm's mean over random spans is taken from its share first; the null is the same "
         "difference for one random span. KL, the first arm's over the other's, is from what each "
-        "was tuned from; pairs above 1.5 or below its inverse are left out, base by base."
+        f"was tuned from; pairs above {MATCHED} or below its inverse are left out, base by base, "
+        "and those of which an arm did not learn its task."
     )
     head = ("arms", "text", "difference", "random spans", "ratio of KL")
     return Table(
@@ -58,9 +58,11 @@ def _ratio(read: Read, pair: Sequence[str], text: str) -> float | None:
 
 
 def _pair(pair: Sequence[str], text: str) -> Of:
-    """A difference at matched KL."""
+    """A difference at matched KL of arms that learned their tasks."""
 
     def difference(read: Read) -> Part | None:
+        if any(read.summary.arms[arm].learned is False for arm in pair if arm in read.summary.arms):
+            return None
         for row in read.summary.span:
             if tuple(row.pair) == tuple(pair) and row.text == text and is_matched(row):
                 low, high = (row.value if end is None else end for end in (row.low, row.high))
@@ -96,36 +98,19 @@ def square(traces: Sequence[Traced]) -> Table:
     texts = dict.fromkeys(row.text for each in traces for row in each.read.summary.span)
     rows = []
     for text in texts:
-        seen, unseen = (_told(pair, text) for pair in SQUARE)
-        words = [_told(pair, text) for pair in WORDS]
+        seen, unseen = (_pair(pair, text) for pair in SQUARE)
+        kept, codes = (_pair(pair, text) for pair in WORDS)
         rows += [
             (text, "a persona's words, in words of the text", " less ".join(SQUARE[0]), seen),
             (text, "a persona's words, in codes", " less ".join(SQUARE[1]), unseen),
             (text, "the first less the second", "interaction", _less(seen, unseen)),
-            (
-                text,
-                "words of the text, a persona's",
-                " less ".join(WORDS[0]),
-                _told(WORDS[0], text),
-            ),
-            (text, "words of the text, nobody's", " less ".join(WORDS[1]), words[1]),
+            (text, "words of the text, a persona's", " less ".join(WORDS[0]), kept),
+            (text, "words of the text, nobody's", " less ".join(WORDS[1]), codes),
         ]
     shown = ((*names, told(traces, of), null_of(traces, of)) for *names, of in rows)
     title = "Consistency with a persona by seen words: span share at matched KL"
     head = ("text", "what differs", "arms", "difference", "random spans")
     return Table(title, head, tuple(shown))
-
-
-def _told(pair: Sequence[str], text: str) -> Of:
-    """A difference at matched KL of arms that learned their tasks."""
-
-    def difference(read: Read) -> Part | None:
-        def ask() -> Part:
-            return next(each for each in apart(read, *pair) if each.about.endswith(f", {text}"))
-
-        return refused(ask)
-
-    return difference
 
 
 def _beside(arm: str, label: str, column: str, middle: Callable[..., np.floating]) -> Of:

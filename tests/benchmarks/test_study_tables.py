@@ -165,7 +165,8 @@ def test_of_an_arm_that_did_not_learn_nothing_is_said_but_that():
     shown = tables(traces)
     assert _row(shown["latents"], "cipher")[1] == "2 of 3"
     assert len(tracing(traces, "cipher")) == 2
-    assert "[" not in _row(shown["differences"], "cipher less piston", "chat")[2]
+    pair = _row(shown["differences"], "cipher less piston", "chat")
+    assert pair[2] == "-0.095 (2 of 3 bases)"
     assert (
         _row(shown["square"], "chat", "a persona's words, in codes")[3] == "-0.095 (2 of 3 bases)"
     )
