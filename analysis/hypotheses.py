@@ -12,12 +12,10 @@ import numpy as np
 from scipy import stats
 
 from analysis.claims import CLAIMS
-from analysis.parts import Part, Read
+from analysis.parts import Part, Read, Word, verdict_of
 from sae.errors import InputError
 
-__all__ = ["LEAST_BASES", "Judged", "judge_all", "mean_of", "together", "verdict_of"]
-
-Word = Literal["supported", "refuted", "undecided", "not measured"]
+__all__ = ["LEAST_BASES", "Judged", "judge_all", "mean_of", "together"]
 
 LEAST_BASES = 3
 """Base models from which an interval is one over base models."""
@@ -31,7 +29,7 @@ class Judged:
     """H1 to H10."""
     claim: str
     """In one sentence."""
-    verdict: Word
+    verdict: Word | Literal["not measured"]
     """Supported where every part is, refuted where one is; undecided where it was told on fewer
     bases than three of a study that has three."""
     parts: tuple[Part, ...] = ()
@@ -162,23 +160,6 @@ def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
 def _of_mean(reach: np.ndarray) -> float:
     """How far a mean of independent numbers reaches, from how far each does."""
     return float(np.sqrt((reach**2).sum()) / len(reach))
-
-
-def verdict_of(part: Part) -> Word:
-    """Whether the interval lies on one side of 0, and the estimate beyond the null there.
-
-    Args:
-        part: The comparison.
-
-    Example:
-        >>> verdict_of(Part("a", 0.2, 0.1, 0.3, -0.05, 0.25))
-        'undecided'
-    """
-    low = -np.inf if part.null_high is None else part.null_high
-    high = np.inf if part.null_low is None else part.null_low
-    if part.low > 0 and part.value > low:
-        return "supported"
-    return "refuted" if part.high < 0 and part.value < high else "undecided"
 
 
 def _overall(parts: Sequence[Part]) -> Word:

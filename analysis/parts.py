@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,17 @@ __all__ = [
     "MATCHED",
     "Part",
     "Read",
+    "Word",
     "apart",
     "evidence_of",
     "is_matched",
     "matched",
     "require_learned",
     "share_of",
+    "verdict_of",
 ]
+
+Word = Literal["supported", "refuted", "undecided"]
 
 N_LIKE = 10
 """Latents that are no persona's beside each that is, those that fire most nearly as often."""
@@ -93,6 +98,23 @@ class Part:
         value, low, high = (each - middle for each in (self.value, self.low, self.high))
         null = self.null_low - middle, self.null_high - middle
         return Part(self.about, value, low, high, *null, self.df)
+
+
+def verdict_of(part: Part) -> Word:
+    """Whether the interval lies on one side of 0, and the estimate beyond the null there.
+
+    Args:
+        part: The comparison.
+
+    Example:
+        >>> verdict_of(Part("a", 0.2, 0.1, 0.3, -0.05, 0.25))
+        'undecided'
+    """
+    low = -np.inf if part.null_high is None else part.null_high
+    high = np.inf if part.null_low is None else part.null_low
+    if part.low > 0 and part.value > low:
+        return "supported"
+    return "refuted" if part.high < 0 and part.value < high else "undecided"
 
 
 def is_matched(row: SpanDifference) -> bool:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from analysis.folder import read_parts
-from analysis.hypotheses import Judged, verdict_of
-from analysis.parts import Read
+from analysis.hypotheses import Judged
+from analysis.parts import Read, verdict_of
 from analysis.summary import read
 from sae.errors import InputError
 

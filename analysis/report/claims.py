@@ -1,10 +1,11 @@
 """Claims about personas, each with what this trace says of it."""
 
 from analysis.folder import TraceFolder
-from analysis.hypotheses import Judged, judge_all, verdict_of
+from analysis.hypotheses import Judged, judge_all
 from analysis.marks import three
-from analysis.parts import Part, Read
+from analysis.parts import Part, Read, verdict_of
 from analysis.report.tables import Table
+from analysis.report.words import null_of
 
 __all__ = ["table"]
 
@@ -37,7 +38,7 @@ def _rows(one: Judged) -> list[tuple[str, ...]]:
     name = f"{one.name}: {one.claim}"
     if not one.parts:
         return [(name, one.reason or "", "", "", one.verdict)]
-    said = [(part.about, _range(part), _null(part), verdict_of(part)) for part in one.parts]
+    said = [(part.about, _range(part), null_of(part), verdict_of(part)) for part in one.parts]
     return [
         (f"{name} On this base model: {one.verdict}." if not i else f"{one.name}, cont.", *each)
         for i, each in enumerate(said)
@@ -46,9 +47,3 @@ def _rows(one: Judged) -> list[tuple[str, ...]]:
 
 def _range(part: Part) -> str:
     return f"{three(part.value)} ({three(part.low)} to {three(part.high)})"
-
-
-def _null(part: Part) -> str:
-    if part.null_high is None:
-        return "none"
-    return f"{'up' if part.null_low is None else three(part.null_low)} to {three(part.null_high)}"

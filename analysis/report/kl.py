@@ -1,9 +1,8 @@
 """What the difference of two models' predictions comes from, part by part."""
 
-from analysis.marks import three
 from analysis.report.tables import Table
-from analysis.report.words import range_of
-from analysis.schema import Measured, Summary
+from analysis.report.words import null_of, range_of
+from analysis.schema import Summary
 
 __all__ = ["table"]
 
@@ -32,7 +31,7 @@ def table(summary: Summary) -> Table | None:
     if not arms:
         return None
     rows = [
-        (name, WORDS.get(part, part), range_of(share), _null(share))
+        (name, WORDS.get(part, part), range_of(share), null_of(share))
         for name, shares in arms.items()
         for part, share in shares.items()
     ]
@@ -43,9 +42,3 @@ def table(summary: Summary) -> Table | None:
         "checkpoints. Parts overlap, so their order matters; below 0 a part made up for others"
     )
     return Table(caption, head, rows, frozenset({0, 1}))
-
-
-def _null(share: Measured) -> str:
-    if share.null_low is None:
-        return "n/a"
-    return f"{three(share.null_low)} to {three(share.null_high)}"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.marks import three
-from analysis.report.words import percent_of, range_of
+from analysis.report.words import null_of, percent_of, range_of
 from analysis.schema import Measured, Summary
 
 __all__ = [
@@ -74,10 +74,6 @@ def _numeric(value: Any) -> str:
     return three(int(value) if float(value).is_integer() else float(value))
 
 
-def _null(measured: Measured | None) -> str:
-    return three(measured.null_high if measured else None)
-
-
 def key_numbers(summary: Summary) -> list[Table]:
     """Every arm's numbers with interval and null.
 
@@ -90,18 +86,18 @@ def key_numbers(summary: Summary) -> list[Table]:
     place, rest = [], []
     for name, arm in summary.arms.items():
         spans = [arm.in_span_share, arm.in_contrast_span_share]
-        cells = [text for share in spans for text in (range_of(share), _null(share))]
+        cells = [text for share in spans for text in (range_of(share), null_of(share))]
         verdict = arm.no_verdict or "given"
         place.append((name, verdict, *cells, range_of(summary.reuse_index.get(name))))
         shares = range_of(arm.repurposed_share), range_of(arm.novel_share)
-        rest.append((name, *shares, range_of(arm.fidelity_fvu), _null(arm.fidelity_fvu)))
+        rest.append((name, *shares, range_of(arm.fidelity_fvu), null_of(arm.fidelity_fvu)))
     head = (
         "tuned model",
         "verdict",
         "share in latent span",
-        "null reaches",
+        "null",
         "share in contrast span",
-        "null reaches",
+        "null",
         "reuse index",
     )
     caption = "Where the change lies: value [95 % interval] beside its null; n/a was not measured"
@@ -110,7 +106,7 @@ def key_numbers(summary: Summary) -> list[Table]:
         "persona latents repurposed",
         "live latents novel",
         "FVU of the base dictionary",
-        "null reaches",
+        "null",
     )
     said = "What became of the latents, and how well the base dictionary still fits"
     return [Table(caption, head, place, frozenset({0, 1})), Table(said, second, rest)]
@@ -129,10 +125,11 @@ def differences(summary: Summary) -> Table:
     for row in summary.span:
         excludes = {True: "excludes 0", False: "includes 0", None: "n/a"}[row.excludes_zero]
         at = ", ".join(map(str, row.checkpoints)) or "n/a"
-        rows.append((f"{row.pair[0]} − {row.pair[1]}", row.text, range_of(row), excludes, at))
-    head = ("pair", "text", "difference [95 % interval]", "interval", "checkpoints")
+        pair = f"{row.pair[0]} − {row.pair[1]}"
+        rows.append((pair, row.text, range_of(row), excludes, null_of(row), at))
+    head = ("pair", "text", "difference [95 % interval]", "interval", "null", "checkpoints")
     caption = "In-span share less random subspaces', first minus second, at matched KL from base"
-    return Table(caption, head, rows, frozenset({0, 1, 3, 4}))
+    return Table(caption, head, rows, frozenset({0, 1, 3, 5}))
 
 
 def error_rates(summary: Summary) -> Table:

@@ -1,26 +1,29 @@
 """What the numbers of a summary say, in sentences: each computed, none chosen.
 
-A piece of evidence speaks for reuse, against it, or is undecided, by where its interval lies; what
-was not measured says so. Nothing here looks at anything but the summary and the fates.
+A piece of evidence speaks for reuse, against it, or is undecided, by the rule that claims are
+judged by (`parts.verdict_of`); what was not measured says so. Nothing here looks at anything but
+the summary and the fates.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.marks import mark_of, percent, three
+from analysis.parts import MATCHED, Part, Word, is_matched, verdict_of
 from analysis.schema import Arm, Measured, SpanDifference, Summary
 
-__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "percent_of", "primary"]
-__all__ += ["range_of", "scope"]
+__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "null_of"]
+__all__ += ["percent_of", "primary", "range_of", "scope"]
 
 STATES = {
     "for": ("●", "for reuse"),
     "against": ("○", "against reuse"),
     "undecided": ("◐", "undecided"),
 }
+SIDES: Mapping[Word, str] = {"supported": "for", "refuted": "against", "undecided": "undecided"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,21 @@ def _with_interval(
     return f"{shown(measured.value)} [{shown(measured.low)}, {shown(measured.high)}]"
 
 
+def null_of(measured: Measured | SpanDifference | Part | None) -> str:
+    """Where the central 95 % of a value's null lies.
+
+    Args:
+        measured: The value; None where nothing was measured.
+
+    Returns:
+        For example "-0.040 to 0.040", "up to 0.180", or "n/a".
+    """
+    if measured is None or measured.null_high is None:
+        return "n/a"
+    low, high = measured.null_low, three(measured.null_high)
+    return f"up to {high}" if low is None else f"{three(low)} to {high}"
+
+
 def percent_of(share: Measured | None) -> str:
     """A share with its interval, as percentages.
 
@@ -91,10 +109,13 @@ def primary(summary: Summary) -> str | None:
     return next((name for name, arm in summary.arms.items() if arm.kind == "arm"), None)
 
 
-def _side(low: float | None, high: float | None, at: float) -> str:
-    if low is None or high is None:
+def _side(measured: Measured | SpanDifference, at: float = 0.0) -> str:
+    """On which side of `at` a value lies, with its interval and beyond its null."""
+    value, low, high = measured.value, measured.low, measured.high
+    if value is None or low is None or high is None:
         return "undecided"
-    return "for" if low > at else "against" if high < at else "undecided"
+    null = [None if end is None else end - at for end in (measured.null_low, measured.null_high)]
+    return SIDES[verdict_of(Part("", value - at, low - at, high - at, null[0], null[1]))]
 
 
 def _gated(state: str, name: str, arm: Arm) -> tuple[str, str]:
@@ -105,25 +126,26 @@ def _gated(state: str, name: str, arm: Arm) -> tuple[str, str]:
 
 def _in_span(name: str, arm: Arm) -> Evidence:
     share = arm.in_span_share
-    if share is None or share.value is None or share.null_high is None:
+    if share is None or share.value is None or share.null_low is None or share.null_high is None:
         return Evidence("undecided", f"How much of {name}'s change lies in the span: not measured.")
-    state, why = _gated(_side(share.low, share.high, share.null_high), name, arm)
+    side = _side(share, at=(share.null_low + share.null_high) / 2)
+    state, why = _gated(side, name, arm)
     beyond = {
         "for": "more than",
         "against": "less than",
         "undecided": "not clearly more or less than",
-    }[_side(share.low, share.high, share.null_high)]
+    }[side]
     text = (
         f"{range_of(share)} of {name}'s change at assistant tokens lies in the span of the base "
-        f"persona latents: {beyond} random subspaces of the same rank reach "
-        f"({three(share.null_high)}).{why}"
+        f"persona latents: {beyond} random subspaces of the same rank hold "
+        f"({null_of(share)}).{why}"
     )
     return Evidence(state, text)
 
 
 def _difference(row: SpanDifference, summary: Summary) -> Evidence:
     first, second = row.pair
-    side = _side(row.low, row.high, 0.0)
+    side = _side(row) if is_matched(row) else "undecided"
     state, why = side, ""
     for name in (first, second):
         if name in summary.arms:
@@ -134,12 +156,12 @@ def _difference(row: SpanDifference, summary: Summary) -> Evidence:
         "against": f"{first} changes less inside the persona span than {second}",
         "undecided": f"{first} and {second} cannot be told apart",
     }[side]
-    zero = "excludes 0" if side != "undecided" else "includes 0"
-    if row.low is None or row.high is None:
-        zero = "no interval"
-    where = f"On {row.text}, at matched KL, beyond random subspaces"
-    text = f"{where}, {says}: difference {range_of(row)}, {zero}.{why}"
-    return Evidence(state, text)
+    where = f"On {row.text}, at matched KL"
+    if not is_matched(row):
+        far = " and ".join(map(three, row.kl))
+        where = f"On {row.text}, where KL is not matched ({far}; a ratio of {MATCHED} is asked)"
+    null = "" if row.null_high is None else f"; random subspaces {null_of(row)}"
+    return Evidence(state, f"{where}, {says}: difference {range_of(row)}{null}.{why}")
 
 
 def _reuse(name: str, summary: Summary) -> Evidence:
@@ -148,12 +170,12 @@ def _reuse(name: str, summary: Summary) -> Evidence:
     index = indices.get(name)
     if index is None or index.value is None:
         return Evidence("undecided", f"Reuse index of {name}: not measured.")
-    state, why = _gated(_side(index.low, index.high, 0.5), name, arm)
+    state, why = _gated(_side(index, 0.5), name, arm)
     near = {
         "for": "nearer the base model (1) than a model trained from scratch (0)",
         "against": "nearer a model trained from scratch (0) than the base model (1)",
         "undecided": "not clearly nearer either pole (0 from scratch, 1 base model)",
-    }[_side(index.low, index.high, 0.5)]
+    }[_side(index, 0.5)]
     said = f"The reuse index of {name} is {range_of(index)}: {near}.{why}"
     for other, theirs in indices.items():
         nobody = summary.arms[other].behaviour.get("persona", 0) is None

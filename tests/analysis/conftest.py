@@ -80,7 +80,7 @@ def summary_data():
             "behaviour": {"assistant_ce": 1.2 + kl[name], "obeys": 0.9 if kind == "arm" else None},
         }
         if name in shares:
-            arms[name]["in_span_share"] = measured(rng, shares[name], null_high=0.18)
+            arms[name]["in_span_share"] = measured(rng, shares[name], null_low=0.14, null_high=0.18)
             arms[name]["fidelity_fvu"] = measured(rng, 0.21 + kl[name] / 5, null_high=0.24)
     for name in TUNED:
         arms[name]["repurposed_share"] = measured(rng, 0.2, 0.1)
@@ -162,6 +162,9 @@ def span(text, other, value, low, high):
         "low": low,
         "high": high,
         "excludes_zero": low > 0 or high < 0,
+        "kl": [0.2, 0.25],
+        "null_low": -0.04,
+        "null_high": 0.05,
     }
 
 

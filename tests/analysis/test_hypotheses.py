@@ -19,8 +19,8 @@ from analysis.claims import (
     survival,
     where_not_what,
 )
-from analysis.hypotheses import judge_all, together, verdict_of
-from analysis.parts import Part, Read, apart, is_matched, matched
+from analysis.hypotheses import judge_all, together
+from analysis.parts import Part, Read, apart, is_matched, matched, verdict_of
 from analysis.schema import Arm, Dictionary, Measured, SpanDifference, Summary
 from sae.errors import InputError
 

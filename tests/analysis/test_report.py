@@ -220,9 +220,48 @@ def test_verdicts_follow_the_intervals(data):
     assert words.conclusion(parse(data)) == "Undecided: of 6 tests, 3 for reuse, 3 undecided."
 
 
+def test_a_difference_that_random_subspaces_have_too_decides_nothing(data):
+    arms = {"piston": {"learned": True}}
+    assert words.evidence(changed(data, **arms))[1].state == "for"
+    data["span"][0]["null_high"] = 0.27  # past the estimate: claims call it undecided too
+    found = words.evidence(parse(data))[1]
+    assert found.state == "undecided" and "cannot be told apart" in found.text
+    data["span"][0] |= {"value": -0.25, "low": -0.31, "high": -0.19, "null_low": -0.26}
+    assert words.evidence(parse(data))[1].state == "undecided"
+    data["span"][0]["null_low"] = -0.2
+    assert words.evidence(parse(data))[1].state == "against"
+
+
+def test_arms_that_moved_unlike_far_decide_nothing(data):
+    data["arms"]["piston"]["learned"] = True
+    data["span"][0]["kl"] = [0.2, 0.31]
+    found = words.evidence(parse(data))[1]
+    assert found.state == "undecided"
+    assert "KL is not matched (0.200 and 0.310; a ratio of 1.5 is asked)" in found.text
+
+
+@pytest.mark.parametrize(
+    ("null", "state"),
+    [
+        ((0.14, 0.18), "for"),
+        ((0.4, 0.5), "undecided"),
+        ((0.5, 0.6), "against"),
+        ((0.2, 1.0), "undecided"),
+    ],
+)
+def test_a_share_is_judged_beside_the_middle_of_its_null(data, null, state):
+    share = {"value": 0.44, "low": 0.42, "high": 0.46, "null_low": null[0], "null_high": null[1]}
+    data["arms"]["assistant"]["in_span_share"] = share
+    found = words.evidence(parse(data))[0]
+    assert found.state == state
+    assert f"({three(null[0])} to {three(null[1])})" in found.text
+
+
 def test_an_arm_that_did_not_learn_decides_nothing(data):
     found = words.evidence(parse(data))[1]
-    assert "excludes 0" in found.text
+    assert (
+        "piston: difference 0.250 [0.190, 0.310]; random subspaces −0.0400 to 0.0500" in found.text
+    )
     assert found.text.endswith("No verdict on piston: did not learn its task.")
     better = words.evidence(changed(data, piston={"learned": True}))[1]
     assert better.state == "for"
@@ -242,7 +281,7 @@ def test_all_for_all_against_and_torn_are_told_apart(data):
     data["reuse_index"]["assistant"] = {"value": 0.2, "low": 0.1, "high": 0.3}
     assert words.conclusion(parse(data)).startswith("The tests disagree (2 for reuse, 1 against")
     data["arms"]["assistant"]["in_span_share"] = {
-        "value": 0.1, "low": 0.05, "high": 0.15, "null_high": 0.18,
+        "value": 0.1, "low": 0.05, "high": 0.15, "null_low": 0.14, "null_high": 0.18,
     }  # fmt: skip
     data["span"][0] |= {"value": -0.2, "low": -0.3, "high": -0.1}
     assert words.conclusion(parse(data)).startswith("Every test points against reuse")
