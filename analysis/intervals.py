@@ -73,9 +73,8 @@ class Blocks:
         Returns:
             The sums in double precision.
         """
-        out = np.zeros((self.n_blocks, *values.shape[1:]))
-        np.add.at(out, self.of_token, values)
-        return out
+        indicator = self.indicator().astype(float)
+        return indicator @ np.asarray(values, dtype=float)
 
     def select(self, keep: Bool[np.ndarray, " n_tokens"]) -> "Blocks":
         """The same blocks over a subset of the tokens.

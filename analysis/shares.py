@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from analysis.bench import ModelBench
-from analysis.intervals import bounds
+from analysis.intervals import Blocks, bounds
 from analysis.traces import Firing, latents
 from sae.dictionary.sae import Sae
 from sae.stream.activations import activations, logits, logits_with, padded
@@ -164,7 +164,7 @@ def _summed(
         found = np.stack(list(_divergences(bench, base, tuned, taken, kept, keep)), axis=1)
         rows = np.concatenate([np.arange(int(starts[i]), int(starts[i + 1])) for i in kept])[keep]
         block = bench.blocks.of_token[np.cumsum(bench.counted)[rows] - 1]
-        np.add.at(sums, block, found)
+        sums += Blocks(block, len(sums)).sums(found)
         n_tokens += len(found)
     return sums, n_tokens
 

@@ -86,8 +86,7 @@ def within_tokens(x: Float[np.ndarray, "n d_in"], token_id: np.ndarray) -> np.nd
         token_id: Token id of every row.
     """
     codes, names = pd.factorize(token_id)
-    total = np.zeros((len(names), x.shape[1]))
-    np.add.at(total, codes, x)
+    total = Blocks(codes, len(names)).sums(x)
     return x - (total / np.bincount(codes)[:, None])[codes]
 
 
@@ -116,8 +115,7 @@ def contrast_span(
     if len(names) < 2:
         raise InputError("a contrast of personas", f"{len(names)} personas", "give two or more")
     centred = within_tokens(x, token_id)
-    total = np.zeros((len(names), x.shape[1]))
-    np.add.at(total, codes, centred)
+    total = Blocks(codes, len(names)).sums(centred)
     means = total / np.bincount(codes)[:, None]
     return _leading(means - means.mean(axis=0), energy)[: len(names) - 1]
 
@@ -225,11 +223,13 @@ def span_share(
     total, constant = float((shift**2).sum()), float(len(shift) * (mean**2).sum())
     if total <= constant:
         raise InputError("the share of a shift", "a shift that does not vary", "compare two models")
-    value = float(_inside(shift, basis, blocks, np.ones((1, blocks.n_blocks)))[0])
+    every = np.concatenate([np.ones((1, blocks.n_blocks)), weights])
+    shares = _inside(shift, basis, blocks, every)
+    value = float(shares[0])
     held = _null_shares(shift, null)
     n_used = max(2, len(np.unique(blocks.of_token)))
     return SpanShare(
-        interval(value, _inside(shift, basis, blocks, weights), n_used),
+        interval(value, shares[1:], n_used),
         float(held.mean()),
         _central(held),
         float((1 + (held >= value).sum()) / (1 + len(held))),
