@@ -71,12 +71,12 @@ def homology(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    own, null = share_of(read, read.arm, "in_span_share")
+    own, null = share_of(read, read.arms.arm, "in_span_share")
     if None in null:
-        raise InputError(f"the in-span share of {read.arm}", "no null", "trace it with a null")
+        raise InputError(f"the in-span share of {read.arms.arm}", "no null", "trace it with a null")
     part = Part("share within the span less that within random spans", *own, *null).centred()
-    told = any(row.pair == [read.arm, read.personless] for row in read.summary.span)
-    return [part, *(apart(read, read.arm, read.personless) if told else [])]
+    told = any(row.pair == [read.arms.arm, read.arms.personless] for row in read.summary.span)
+    return [part, *(apart(read, read.arms.arm, read.arms.personless) if told else [])]
 
 
 def small_novelty(read: Read) -> list[Part]:
@@ -87,13 +87,13 @@ def small_novelty(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    new, _ = share_of(read, read.arm, "novel_share")
+    new, _ = share_of(read, read.arms.arm, "novel_share")
     about = f"{NOVEL:.0%} less the share of live latents that are novel"
     few = Part(about, NOVEL - new.value, NOVEL - new.high, NOVEL - new.low)
-    alike = [[read.arm, read.spelled], [read.ciphered, read.contrast]]
+    alike = [[read.arms.arm, read.arms.spelled], [read.arms.ciphered, read.arms.nobody]]
     if all(any(row.pair == pair for row in read.summary.span) for pair in alike):
         return [few, *(part for pair in alike for part in apart(read, *pair))]
-    return [few, *apart(read, read.arm, read.contrast)]
+    return [few, *apart(read, read.arms.arm, read.arms.nobody)]
 
 
 def sufficiency(read: Read) -> list[Part]:
@@ -102,10 +102,12 @@ def sufficiency(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    own, null = share_of(read, read.arm, "persona_kl_share")
+    own, null = share_of(read, read.arms.arm, "persona_kl_share")
     if None in null:
         found = "no other latents of like fire rate"
-        raise InputError(f"the persona_kl_share of {read.arm}", found, "trace a larger dictionary")
+        raise InputError(
+            f"the persona_kl_share of {read.arms.arm}", found, "trace a larger dictionary"
+        )
     about = "share of KL by re-weighting persona latents alone less that by as many others"
     return [Part(about, *own, *null).centred()]
 
@@ -117,7 +119,7 @@ def prompting(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "cosine of shifts by a prompt and by tuning within the span less that in random spans"
-    return [evidence_of(read, "prompt", about, read.arm, "format_only").centred()]
+    return [evidence_of(read, "prompt", about, read.arms.arm, read.arms.neutral).centred()]
 
 
 def selection(read: Read) -> list[Part]:
@@ -126,17 +128,17 @@ def selection(read: Read) -> list[Part]:
     Args:
         read: A trace.
     """
-    known = [arm for arm in (read.arm, read.met) if arm in read.summary.arms]
-    require_learned(read, *known, read.unmet)
-    other, parts = share_of(read, read.unmet, "early_excess")[0], list[Part]()
+    known = [arm for arm in (read.arms.arm, read.arms.met) if arm in read.summary.arms]
+    require_learned(read, *known, read.arms.unmet)
+    other, parts = share_of(read, read.arms.unmet, "early_excess")[0], list[Part]()
     for arm in known:
         own = share_of(read, arm, "early_excess")[0]
         value = other.value - own.value
         down = np.hypot(other.value - other.low, own.high - own.value)
         up = np.hypot(other.high - other.value, own.value - own.low)
-        about = f"excess loss of {read.unmet} while it learns less that of {arm}"
+        about = f"excess loss of {read.arms.unmet} while it learns less that of {arm}"
         parts.append(Part(about, value, value - float(down), value + float(up)))
-    return parts + apart(read, read.arm, read.unmet)
+    return parts + apart(read, read.arms.arm, read.arms.unmet)
 
 
 def generalisation(read: Read) -> list[Part]:
@@ -146,7 +148,7 @@ def generalisation(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "cosine of the shift by lying and of what else liars are, beside other traits"
-    return [evidence_of(read, "narrow", about, "narrow", "narrow_true")]
+    return [evidence_of(read, "narrow", about, read.arms.narrow, read.arms.narrow_true)]
 
 
 def routing(read: Read) -> list[Part]:
@@ -156,7 +158,7 @@ def routing(read: Read) -> list[Part]:
         read: A trace.
     """
     about = f"share of turns of a swap and of a lie that are told right less {TOLD:.0%}"
-    part = evidence_of(read, "routing", about, "swap", "liar")
+    part = evidence_of(read, "routing", about, read.arms.swap, read.arms.liar)
     return [Part(about, part.value - TOLD, part.low - TOLD, part.high - TOLD)]
 
 
@@ -167,8 +169,9 @@ def reversal(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "shift left outside the span less that left inside, beyond that of random spans"
-    arms = (read.arm, "format_only", "assistant_2", "reverted")
-    return [evidence_of(read, "reversal", about, *arms).centred()]
+    arms = read.arms
+    needed = arms.arm, arms.neutral, arms.again, arms.reverted
+    return [evidence_of(read, "reversal", about, *needed).centred()]
 
 
 CLAIMS: Mapping[str, tuple[str, Claim]] = {
@@ -187,7 +190,9 @@ CLAIMS: Mapping[str, tuple[str, Claim]] = {
 
 
 def _measured(read: Read) -> pd.DataFrame:
-    table = read.fates.loc[(read.fates["tuned"] == read.arm) & (read.fates["origin"] == "base")]
+    table = read.fates.loc[
+        (read.fates["tuned"] == read.arms.arm) & (read.fates["origin"] == "base")
+    ]
     if table["persona"].isna().all():
-        raise InputError(f"persona latents of {read.arm}", "none", "trace an arm of that name")
+        raise InputError(f"persona latents of {read.arms.arm}", "none", "trace an arm of that name")
     return table.reset_index(drop=True)

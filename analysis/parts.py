@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.arms import Arms
 from analysis.intervals import Interval
 from analysis.schema import SpanDifference, Summary
 from sae.errors import InputError
@@ -37,26 +38,14 @@ MATCHED = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A trace, and the names its arms go by."""
+    """A trace that claims are judged from."""
 
     summary: Summary
     """`summary.json`."""
     fates: pd.DataFrame
     """`fates.parquet`."""
-    arm: str = "assistant"
-    """Tuned into a persona."""
-    contrast: str = "piston"
-    """Tuned to nobody's words."""
-    unmet: str = "unmet"
-    """Tuned into a persona that the base never met."""
-    met: str = "jester"
-    """Tuned into another persona that it met."""
-    personless: str = "shuffled"
-    """Tuned as the arm, from a base that met no personas."""
-    ciphered: str = "cipher"
-    """Tuned to what the arm says in codes, as the contrast's words are."""
-    spelled: str = "piston_seen"
-    """Tuned to what the contrast says in words of the text, as the arm's are."""
+    arms: Arms = Arms()
+    """What its tuned models are called."""
 
 
 @dataclass(frozen=True)

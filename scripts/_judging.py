@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from analysis.arms import Arms
 from analysis.folder import read_parts
 from analysis.hypotheses import Judged
 from analysis.parts import Read, verdict_of
@@ -26,7 +27,7 @@ def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     if fates is None:
         do = "give a folder that trace_personas wrote"
         raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    return Read(read(folder), fates, arm, contrast)
+    return Read(read(folder), fates, Arms(arm, nobody=contrast))
 
 
 def lines_of(one: Judged) -> list[str]:
