@@ -129,7 +129,8 @@ def visible(token: str, limit: int = 60) -> str:
         ('a↵', 'x⟨U+202E⟩y', 'zzzzz…⟨99 characters⟩')
     """
     shown = token if len(token) <= limit else token[:limit]
-    shown = "".join(_spelled(each) for each in shown)
+    if not shown.isprintable():
+        shown = "".join(each if each.isprintable() else _spelled(each) for each in shown)
     return shown if len(token) <= limit else f"{shown}…⟨{len(token):,} characters⟩"
 
 

@@ -9,17 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from jaxtyping import install_import_hook
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sae.dictionary.config import BatchTopKConfig
-from sae.stream.model import LanguageModel, load_model
-from sae.stream.text import Document, Turn
-from training.organism.config import GrowConfig
-from training.organism.held_out import TextConfig
-from training.organism.language_model import ShapeConfig
-from training.organism.optimiser import OptimiserConfig
-from training.organism.world import WorldConfig
+HOME = Path(__file__).parents[1]
+SHAPED = [
+    ".".join(path.relative_to(HOME).with_suffix("").parts)
+    for package in ("sae", "training", "analysis")
+    for path in (HOME / package).rglob("*.py")
+    if "jaxtyping" in path.read_text(encoding="utf-8")
+]
+"""Modules that say shapes, which are checked at every call: to check all costs a third more."""
+install_import_hook(SHAPED, "beartype.beartype")  # before any of them is imported
+
+from sae.dictionary.config import BatchTopKConfig  # noqa: E402
+from sae.stream.model import LanguageModel, load_model  # noqa: E402
+from sae.stream.text import Document, Turn  # noqa: E402
+from training.organism.config import GrowConfig  # noqa: E402
+from training.organism.held_out import TextConfig  # noqa: E402
+from training.organism.language_model import ShapeConfig  # noqa: E402
+from training.organism.optimiser import OptimiserConfig  # noqa: E402
+from training.organism.world import WorldConfig  # noqa: E402
 
 torch.set_num_threads(1)  # the models are too small to gain from more
 
