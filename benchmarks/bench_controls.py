@@ -41,6 +41,7 @@ from training.organism.language_model import ShapeConfig, new_model
 from training.recipes import organism
 
 SAMPLE = 8192
+HELD = ("select", "confirm")
 
 
 def parsed() -> argparse.Namespace:
@@ -55,12 +56,12 @@ def parsed() -> argparse.Namespace:
 
 
 def fitted(
-    x: Float[Tensor, "n d_in"], flags: argparse.Namespace, keeps_directions: bool = False
+    x: Float[Tensor, "n d_in"], n_tokens: int | None, seed: int, keeps_directions: bool = False
 ) -> Sae:
     """A dictionary of the organism's recipe, on residual vectors that come round again."""
-    shape, run = organism(flags.seed)
-    run = replace(run, n_tokens=flags.n_tokens or run.n_tokens)
-    sae, order = Sae(shape), torch.Generator().manual_seed(flags.seed)
+    shape, run = organism(seed)
+    run = replace(run, n_tokens=n_tokens or run.n_tokens)
+    sae, order = Sae(shape), torch.Generator().manual_seed(seed)
 
     def batches() -> Iterator[Float[Tensor, "b d_in"]]:
         while True:
@@ -70,7 +71,7 @@ def fitted(
             ):
                 yield x[rows]
 
-    initialise_(sae, x[torch.randperm(len(x), generator=order)[:SAMPLE]], flags.seed)
+    initialise_(sae, x[torch.randperm(len(x), generator=order)[:SAMPLE]], seed)
     if keeps_directions:
         freeze_decoder_(sae)
     for _ in fit(sae, batches(), run):
@@ -123,34 +124,52 @@ def onto(
     return fit_map.predict(held).astype(np.float32)
 
 
-def main() -> None:
-    """Fits, looks for personas, prints the table and appends the row."""
-    flags = parsed()
-    record = json.loads((flags.organism / "organism.json").read_text())["config"]
+def controls(
+    home: Path, other_home: Path | None, n_tokens: int | None, seed: int
+) -> dict[str, dict[str, float | int]]:
+    """What is found of personas on a base model and its controls.
+
+    Args:
+        home: The organism.
+        other_home: Another whose base model is mapped to the first's.
+        n_tokens: Of each fit; None is the recipe's.
+        seed: Of fits, of random weights and of labels dealt anew.
+
+    Returns:
+        Rows of the table by what was looked at.
+    """
+    record = json.loads((home / "organism.json").read_text(encoding="utf-8"))["config"]
     hook, shape = HookPoint.parse(record["hook"]), ShapeConfig(**record["shape"])
-    base = load_model(flags.organism / "models" / "base")
-    random = load_model(new_model(shape, base.tokenizer, flags.seed), base.tokenizer)
-    written = {s: read_documents(flags.organism / "text", split=s) for s in (("fit",), HELD)}
+    base = load_model(home / "models" / "base")
+    random = load_model(new_model(shape, base.tokenizer, seed), base.tokenizer)
+    written = {s: read_documents(home / "text", split=s) for s in (("fit",), HELD)}
     fit_on, held = (tokenize(each, base.tokenizer, shape.n_positions) for each in written.values())
     rows, x = {}, fit_vectors(base, hook, fit_on)
-    bench, own = lay_bench(base, hook, held, flags.seed), fitted(x, flags)
+    bench, own = lay_bench(base, hook, held, seed), fitted(x, n_tokens, seed)
     rows["fitted on the base"] = row_of(bench, own)
     rows["the same, labels dealt anew"] = row_of(
-        replace(bench, tokens=dealt(bench.tokens, flags.seed)), own
+        replace(bench, tokens=dealt(bench.tokens, seed)), own
     )
-    rows["random directions kept"] = row_of(bench, fitted(x, flags, keeps_directions=True))
-    if flags.other is not None:
-        other = load_model(flags.other / "models" / "base")
+    kept = fitted(x, n_tokens, seed, keeps_directions=True)
+    rows["random directions kept"] = row_of(bench, kept)
+    if other_home is not None:
+        other = load_model(other_home / "models" / "base")
         mapped = onto(fit_vectors(other, hook, fit_on), x, residuals(bench, other))
         rows["another base, mapped linearly"] = row_of(replace(bench, x=mapped), own)
     x = fit_vectors(random, hook, fit_on)
-    rows["on random weights"] = row_of(lay_bench(random, hook, held, flags.seed), fitted(x, flags))
+    noise = fitted(x, n_tokens, seed)
+    rows["on random weights"] = row_of(lay_bench(random, hook, held, seed), noise)
+    return rows
+
+
+def main() -> None:
+    """Fits, looks for personas, prints the table and appends the row."""
+    flags = parsed()
+    rows = controls(flags.organism, flags.other, flags.n_tokens, flags.seed)
     print(pd.DataFrame(rows).T.round(3).to_string())
     facts = {"seed": flags.seed, "rows": rows}
     append(flags.results, "bench_controls", torch.get_num_threads(), facts)
 
-
-HELD = ("select", "confirm")
 
 if __name__ == "__main__":
     main()

@@ -10,11 +10,12 @@ to `study.json` and `study.md`.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.study.cells import Traced
+from benchmarks.study.controls import Rows, controlled
 from benchmarks.study.tables import markdown, tables
 from scripts._chain import traced
 from scripts._judging import read_trace
@@ -44,16 +45,19 @@ def main() -> None:
     """Traces every base and dictionary, and says what they show together."""
     flags, found = parsed(), list[Traced]()
     size = QUICK if flags.quick else FULL
+    seeds = range(flags.first_seed, flags.first_seed + flags.bases)
+    homes = {str(seed): flags.out / f"base-{seed}" for seed in seeds}
     for dictionary in range(flags.dictionaries):
-        for seed in range(flags.first_seed, flags.first_seed + flags.bases):
-            home = flags.out / f"base-{seed}"
+        for seed in seeds:
+            home = homes[str(seed)]
             own = home / f"dictionary-{dictionary}"
             grown = replace(size.grow(seed), arms=EVERY_ARM)
             arms = WITHOUT_EXPERIMENTS if dictionary else ()
             folder = traced(home / "organism", own, grown, size, dictionary, arms)
             read = read_trace(folder, "assistant", "piston")
             found.append(Traced(str(seed), str(dictionary), read, made_by(folder)))
-        print(written(found, flags))
+        organisms = {name: home / "organism" for name, home in homes.items()}
+        print(written(found, controlled(organisms, size.fit_tokens), flags.out))
 
 
 def made_by(folder: Path) -> str:
@@ -62,14 +66,14 @@ def made_by(folder: Path) -> str:
     return f"{git['commit']}{'-dirty' if git['dirty'] else ''}"
 
 
-def written(found: Sequence[Traced], flags: argparse.Namespace) -> str:
+def written(found: Sequence[Traced], controls: Mapping[str, Rows], out: Path) -> str:
     """Writes what the traces so far show together, and gives the page."""
-    shown = tables(found)
+    shown = tables(found, controls)
     each = [{"base": t.base, "dictionary": t.dictionary, "commit": t.commit} for t in found]
     record = {"traces": each, **{name: asdict(table) for name, table in shown.items()}}
-    (flags.out / "study.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (out / "study.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     page = markdown(shown, found)
-    (flags.out / "study.md").write_text(page, encoding="utf-8")
+    (out / "study.md").write_text(page, encoding="utf-8")
     return page
 
 

@@ -24,7 +24,7 @@ __all__ = [
     "number",
     "refused",
 ]
-__all__ += ["told", "tracing"]
+__all__ += ["shown", "told", "tracing"]
 
 NONE = "n/a"
 
@@ -61,11 +61,32 @@ Of = Callable[[Read], Part | None]
 """What a trace says; None where it says nothing."""
 
 
-def _mean(traces: Sequence[Traced], of: Of) -> tuple[Part, int] | None:
-    """What the traces say together, and how many bases say something."""
+def _found(traces: Sequence[Traced], of: Of) -> list[tuple[str, Part]]:
+    """Base and number of each trace that says one."""
     found = [(each.base, part) for each in traces if (part := of(each.read)) is not None]
-    known = [(base, part) for base, part in found if np.isfinite(part.value)]
-    return (mean_of(known), len({base for base, _ in known})) if known else None
+    return [(base, part) for base, part in found if np.isfinite(part.value)]
+
+
+def shown(found: Sequence[tuple[str, Part]], n_bases: int, is_share: bool = False) -> str:
+    """Numbers of base models as one, with its interval where three bases or more say it.
+
+    Args:
+        found: Base and number.
+        n_bases: How many might have said it.
+        is_share: Whether the interval ends at 0 and 1.
+
+    Example:
+        >>> shown([(base, Part("", 1.0, 1.0, 1.0)) for base in "abc"], 4)
+        '1.000 [1.000, 1.000] (3 of 4 bases)'
+    """
+    if not found:
+        return NONE
+    part, n = mean_of(found), len({base for base, _ in found})
+    some = f" ({n} of {n_bases} bases)" if n < n_bases else ""
+    if n < LEAST_BASES:
+        return f"{part.value:.3f}{some}"
+    ends = np.clip((part.low, part.high), 0, 1) if is_share else (part.low, part.high)
+    return f"{part.value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]{some}"
 
 
 def told(traces: Sequence[Traced], of: Of, is_share: bool = False) -> str:
@@ -80,16 +101,7 @@ def told(traces: Sequence[Traced], of: Of, is_share: bool = False) -> str:
         >>> told([], lambda _: None)
         'n/a'
     """
-    found = _mean(traces, of)
-    if found is None:
-        return NONE
-    part, n = found
-    n_bases = len({each.base for each in traces})
-    some = f" ({n} of {n_bases} bases)" if n < n_bases else ""
-    if n < LEAST_BASES:
-        return f"{part.value:.3f}{some}"
-    ends = np.clip((part.low, part.high), 0, 1) if is_share else (part.low, part.high)
-    return f"{part.value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]{some}"
+    return shown(_found(traces, of), len({each.base for each in traces}), is_share)
 
 
 def null_of(traces: Sequence[Traced], of: Of) -> str:
@@ -99,10 +111,11 @@ def null_of(traces: Sequence[Traced], of: Of) -> str:
         traces: As for `told`.
         of: As for `told`.
     """
-    found = _mean(traces, of)
-    if found is None or found[0].null_low is None or found[0].null_high is None:
+    found = _found(traces, of)
+    mean = mean_of(found) if found else None
+    if mean is None or mean.null_low is None or mean.null_high is None:
         return NONE
-    return f"{found[0].null_low:.3f} to {found[0].null_high:.3f}"
+    return f"{mean.null_low:.3f} to {mean.null_high:.3f}"
 
 
 def tracing(traces: Sequence[Traced], arm: str) -> list[Traced]:

@@ -27,6 +27,7 @@ from benchmarks.study.cells import (
     told,
     tracing,
 )
+from benchmarks.study.controls import Rows, table
 from benchmarks.study.pairs import dialects, differences, square
 from scripts._judging import lines_of
 
@@ -35,12 +36,16 @@ __all__ = ["markdown", "tables"]
 STILL = ("preserved", "undetermined")
 
 
-def tables(traces: Sequence[Traced]) -> dict[str, Table]:
+def tables(
+    traces: Sequence[Traced], controls: Mapping[str, Rows] | None = None
+) -> dict[str, Table]:
     """Every table of the study.
 
     Args:
         traces: At least one.
+        controls: Of every base, where there are any.
     """
+    last = {"controls": table(controls)} if controls else {}
     return {
         "claims": _claims(traces),
         "latents": _latents(traces),
@@ -50,6 +55,7 @@ def tables(traces: Sequence[Traced]) -> dict[str, Table]:
         "dialects": dialects(traces),
         "means": _means(traces),
         "errors": _errors(traces),
+        **last,
     }
 
 

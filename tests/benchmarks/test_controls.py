@@ -1,10 +1,14 @@
 """What controls leave alone and what they mix, without a fit."""
 
+import json
+import os
+
 import numpy as np
 import pandas as pd
 import torch
 
 from benchmarks.bench_controls import dealt, onto
+from benchmarks.study import controls
 
 
 def test_labels_are_dealt_by_speaker_and_none_is_lost():
@@ -35,3 +39,31 @@ def test_a_linear_map_is_found_again():
     given = [torch.from_numpy(each.astype(np.float32)) for each in (x, y)]
     held = rng.normal(size=(20, 5)).astype(np.float32)
     np.testing.assert_allclose(onto(given[0], given[1], held), held @ turn + 3, atol=1e-3)
+
+
+def test_controls_of_bases_are_kept_and_shown_with_their_interval(tmp_path, monkeypatch):
+    homes = {name: tmp_path / name / "organism" for name in "abc"}
+    for home in homes.values():
+        home.mkdir(parents=True)
+        (home / "organism.json").write_text("{}")
+    asked = []
+
+    def found(home, other, n_tokens, seed):
+        asked.append((home.parent.name, other.parent.name, n_tokens, seed))
+        row = {"fvu": 0.1, "personas": len(asked), "latent_auroc": 0.8, "probe_auroc": float("nan")}
+        return {"fitted on the base": row}
+
+    monkeypatch.setattr(controls, "controls", found)
+    kept = controls.controlled(homes, 7)
+    assert asked == [("a", "b", 7, 0), ("b", "c", 7, 0), ("c", "a", 7, 0)]
+    assert controls.controlled(homes, 7)["c"] == kept["c"] and len(asked) == 3
+    assert json.loads((tmp_path / "a" / "controls.json").read_text()) == kept["a"]
+    (row,) = controls.table(kept).rows
+    # 1, 2 and 3: mean 2, and Student's t of two degrees of freedom, 4.303 / sqrt(3)
+    assert row == (
+        "fitted on the base", "0.100 [0.100, 0.100]", "2.000 [-0.484, 4.484]",
+        "0.800 [0.800, 0.800]", "n/a",
+    )  # fmt: skip
+    os.utime(homes["b"] / "organism.json", (2e10, 2e10))  # grown anew: mapped to a as well
+    controls.controlled(homes, 7)
+    assert [each[0] for each in asked[3:]] == ["a", "b"]
