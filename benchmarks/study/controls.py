@@ -1,4 +1,4 @@
-"""Controls of every base model: what confirmed persona latents are worth where little is to find."""
+"""Controls of every base model: what a persona latent is worth where there is little to find."""
 
 import json
 from collections.abc import Mapping, Sequence
