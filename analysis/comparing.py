@@ -1,6 +1,6 @@
 """Tuned models side by side on the same documents: span shares, reuse indices, fidelity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,14 @@ from jaxtyping import Float
 from scipy import stats
 
 from analysis.bench import ModelBench, residuals
-from analysis.contrasts import difference, excess_of, nearest_kl, share_of, text_mask
+from analysis.contrasts import (
+    difference,
+    excess_of,
+    like_spans,
+    nearest_kl,
+    share_of,
+    text_mask,
+)
 from analysis.experiments import Laid, evidence
 from analysis.intervals import Interval, interval
 from analysis.likes import matched_sets
@@ -17,7 +24,7 @@ from analysis.matrices import n_fires
 from analysis.reuse import reuse_index
 from analysis.schema import Measured
 from analysis.shares import Side, kl_of_groups, kl_shares
-from analysis.span import SpanShare
+from analysis.span import SpanShare, null_shares
 from analysis.subjects import Subject
 from analysis.tracing import Study
 from sae import read
@@ -25,10 +32,14 @@ from sae.change import Ruler, neutral_text
 from sae.errors import InputError
 from sae.stream.model import LanguageModel, load_model
 
-__all__ = ["Comparison", "PairDifference", "compare", "compare_pairs", "starts_of"]
+__all__ = ["Beside", "Comparison", "PairDifference", "beside_others", "compare"]
+__all__ += ["compare_pairs", "starts_of"]
 
 LIVE_ON_ASSISTANT = 50
 N_SETS = 16  # of latents without a persona
+
+Beside = tuple[Interval, tuple[float, float]]
+"""A number, and the central 95 % of its null."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +79,12 @@ class Comparison:
     kl: Mapping[str, pd.DataFrame]
     """What each part of the difference accounts for (`shares.kl_shares`), by tuned model and null
     checkpoint that one was held against; empty without language models."""
-    persona_kl: Mapping[str, tuple[Interval, tuple[float, float]]]
-    """Share of KL(base || tuned) that re-weighting persona latents alone accounts for, and the
-    central 95 % of that of as many others of like fire rate; by tuned model."""
+    persona_kl: Mapping[str, Beside]
+    """Share of KL(base || tuned) that re-weighting persona latents alone accounts for, and of as
+    many others of like fire rate; by tuned model."""
+    likes: Mapping[str, Beside]
+    """Share within the span of persona latents on the first text, and within those of as many
+    others of like fire rate; by arm."""
     evidence: Mapping[str, Measured]
     """What arms of an experiment show, by its name."""
 
@@ -88,24 +102,25 @@ def compare(study: Study) -> Comparison:
     )
     models = {name: one.x for name, one in study.seen.items()}
     starts = starts_of(study)
-    shares = {
-        (name, span): share_of(
-            bench,
-            (starts[name].x if name in starts else bench.x, x),
-            study.spans[span],
-            text_mask(bench, texts[0]),
-        )
-        for name, x in models.items()
-        for span in study.spans
-        if texts
-    }
+    shares, likes = dict[tuple[str, str], SpanShare](), dict[str, Beside]()
+    groups = _groups(study)
+    for name, x in models.items() if texts else ():
+        mask = text_mask(bench, texts[0])
+        moved = starts[name].x if name in starts else bench.x, x
+        for span, found in study.spans.items():
+            shares[name, span] = share_of(bench, moved, found, mask)
+        if groups and "latents" in study.spans:
+            others = like_spans(study.firing.rows, groups[1:], len(study.spans["latents"].basis))
+            shift = (x[mask] - moved[0][mask]).astype(float)
+            likes[name] = shares[name, "latents"].share, beside_others(shift, others)
     pairs = compare_pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
-    found = {}
+    arms_show = {}
     if isinstance(bench, ModelBench) and study.config.plan:
-        found = evidence(Laid(bench, study.spans.get("latents"), models), study.config.plan)
-    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *_kl(study), found)
+        arms_show = evidence(Laid(bench, study.spans.get("latents"), models), study.config.plan)
+    kl = _kl(study, groups)
+    return Comparison(texts, shares, pairs, _reuse(study, texts), fidelities, *kl, likes, arms_show)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +147,9 @@ def starts_of(study: Study) -> dict[str, Start]:
     return found
 
 
-_Alone = tuple[Interval, tuple[float, float]]
-
-
-def _kl(study: Study) -> tuple[dict[str, pd.DataFrame], dict[str, _Alone]]:
+def _kl(
+    study: Study, groups: Sequence[np.ndarray]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Beside]]:
     bench, config = study.bench, study.config
     if not isinstance(bench, ModelBench):
         return {}, {}
@@ -146,7 +160,6 @@ def _kl(study: Study) -> tuple[dict[str, pd.DataFrame], dict[str, _Alone]]:
     seen = {**study.seen, **{name: study.nulls.seen[name] for name in sorted(used)}}
     before = Side(bench.base, read(config.continued / "base")[0], study.continued, bench.x)
     n, found, alone = study.dictionary[0].config.d_sae, {}, {}
-    groups = _groups(study)
     for name, one in seen.items():
         dictionary, _ = read(config.continued / name)
         after = Side(load_model(paths[name]), dictionary, one.firing, one.x)
@@ -172,13 +185,28 @@ def _groups(study: Study) -> list[np.ndarray]:
     return [chosen, *sets]
 
 
-def _alone(bench: ModelBench, point: np.ndarray, drawn: np.ndarray) -> _Alone:
+def _alone(bench: ModelBench, point: np.ndarray, drawn: np.ndarray) -> Beside:
     value = interval(float(point[0]), drawn[:, 0], bench.blocks.n_blocks)
-    others = point[1:]
-    # Where another set would lie, of a normal distribution of which so many were drawn.
+    return value, _where_another(point[1:])
+
+
+def beside_others(
+    shift: Float[np.ndarray, "n d_in"], spans: Float[np.ndarray, "n_sets rank d_in"]
+) -> tuple[float, float]:
+    """Where 95 % of a shift's shares would lie in spans of other sets like some.
+
+    Args:
+        shift: Of every token.
+        spans: Orthonormal bases.
+    """
+    return _where_another(null_shares(shift, spans))
+
+
+def _where_another(others: np.ndarray) -> tuple[float, float]:
+    """Where another would lie, of a normal distribution of which so many were drawn."""
     reach = stats.t.ppf(0.975, len(others) - 1) * np.std(others, ddof=1)
     reach *= np.sqrt(1 + 1 / len(others))
-    return value, (float(others.mean() - reach), float(others.mean() + reach))
+    return float(others.mean() - reach), float(others.mean() + reach)
 
 
 def _novel(fates: pd.DataFrame) -> dict[str, np.ndarray]:

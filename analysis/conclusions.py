@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparing import Comparison
+from analysis.comparing import Beside, Comparison
 from analysis.intervals import Interval, share_interval
 from analysis.names import REPURPOSED
 from analysis.summary import (
@@ -171,13 +171,14 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         repurposed_share=_maybe(repurposed),
         novel_share=_maybe(verdict.novel),
         in_span_share=_share(comparison, name, "latents"),
+        in_span_share_likes=_beside(comparison.likes.get(name)),
         in_contrast_span_share=_share(comparison, name, "contrasts"),
         in_dialect_span_share=_share(comparison, name, "dialects"),
         mean_shift=_mean_shift(study, name, null.names if null else ()),
         unstable_subspace=_subspace(verdict),
         fidelity_fvu=_maybe(comparison.fidelity.get(name), null_high=fvu_high),
         kl_shares=_kl_shares(comparison, name, null.names if null else ()),
-        persona_kl_share=_persona_kl(comparison, name),
+        persona_kl_share=_beside(comparison.persona_kl.get(name)),
         behaviour=grown.get("behaviour") or {},
         size=Size(change.weights, change.activations, change.kl),
         early_excess=_early(grown.get("early_excess")),
@@ -211,9 +212,14 @@ def _early(found: Mapping[str, float] | None) -> Measured | None:
 
 def _share(comparison: Comparison, name: str, span: str) -> Measured | None:
     found = comparison.shares.get((name, span))
+    return None if found is None else _beside((found.share, found.null))
+
+
+def _beside(found: Beside | None) -> Measured | None:
     if found is None:
         return None
-    return _measured(found.share, null_low=found.null[0], null_high=found.null[1])
+    value, (low, high) = found
+    return _measured(value, null_low=to_json(low), null_high=to_json(high))
 
 
 def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[str, Measured]:
@@ -229,13 +235,6 @@ def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[
         )
         for i, row in enumerate(rows)
     }
-
-
-def _persona_kl(comparison: Comparison, name: str) -> Measured | None:
-    if name not in comparison.persona_kl:
-        return None
-    found, (low, high) = comparison.persona_kl[name]
-    return _measured(found, null_low=to_json(low), null_high=to_json(high))
 
 
 def _pair(pair: Any) -> SpanDifference:

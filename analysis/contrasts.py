@@ -24,7 +24,8 @@ from analysis.span import (
 from analysis.traces import Firing
 from sae.errors import InputError
 
-__all__ = ["Span", "difference", "excess_of", "nearest_kl", "share_of", "spans", "text_mask"]
+__all__ = ["Span", "difference", "excess_of", "like_spans", "nearest_kl", "share_of", "spans"]
+__all__ += ["text_mask"]
 
 N_MATCHES = 5
 N_SUBSPACES = 200
@@ -84,6 +85,23 @@ def spans(
         name: Span(basis, random_subspaces(covariance, len(basis), N_SUBSPACES, seed))
         for name, basis in bases.items()
     }
+
+
+def like_spans(
+    rows: Float[np.ndarray, "d_sae d_in"], sets: Sequence[Int[np.ndarray, " _"]], rank: int
+) -> Float[np.ndarray, "n rank d_in"]:
+    """Spans of sets of latents, as many leading directions of each as the persona span has.
+
+    Args:
+        rows: Decoder rows.
+        sets: Latents of each, no fewer than directions are asked.
+        rank: Of the persona span.
+
+    Returns:
+        Orthonormal bases.
+    """
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.stack([np.linalg.svd(units[i], full_matrices=False)[2][:rank] for i in sets])
 
 
 def best_latents(personas: pd.DataFrame) -> pd.DataFrame:

@@ -132,6 +132,8 @@ class Arm:
     """Share of the live latents of the arm's dictionary that are novel."""
     in_span_share: Measured | None = holds(Measured, 0, 1, default=None)
     """Share of the arm's shift inside the span of persona latents; null: random subspaces."""
+    in_span_share_likes: Measured | None = holds(Measured, 0, 1, default=None)
+    """The same share; null: spans of the rank of as many other latents that fire as often."""
     in_contrast_span_share: Measured | None = holds(Measured, 0, 1, default=None)
     """The same for the span of the personas' mean activations."""
     in_dialect_span_share: Measured | None = holds(Measured, 0, 1, default=None)

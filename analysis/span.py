@@ -18,6 +18,7 @@ __all__ = [
     "SpanShare",
     "contrast_span",
     "covariance_within_tokens",
+    "null_shares",
     "paired_span_difference",
     "persona_span",
     "random_subspaces",
@@ -226,7 +227,7 @@ def span_share(
     every = np.concatenate([np.ones((1, blocks.n_blocks)), weights])
     shares = _inside(shift, basis, blocks, every)
     value = float(shares[0])
-    held = _null_shares(shift, null)
+    held = null_shares(shift, null)
     n_used = max(2, len(np.unique(blocks.of_token)))
     return SpanShare(
         interval(value, shares[1:], n_used),
@@ -242,9 +243,11 @@ def _central(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _null_shares(shift: np.ndarray, null: np.ndarray) -> np.ndarray:
-    centred = shift - shift.mean(axis=0)
-    second = centred.T @ centred
+def null_shares(
+    shift: Float[np.ndarray, "n d_in"], null: Float[np.ndarray, "n_null _ d_in"]
+) -> Float[np.ndarray, " n_null"]:
+    """Share of the mean-free shift in each of several subspaces, given by orthonormal bases."""
+    second = np.cov(shift, rowvar=False)
     return np.einsum("nrd,nrd->n", null @ second, null) / np.trace(second)
 
 
@@ -278,7 +281,7 @@ def paired_span_difference(
     if null is not None:
         means = [_null_means(shift, blocks, null, every) for shift in (first, second)]
         difference -= means[0] - means[1]
-        held = _null_shares(first, null) - _null_shares(second, null)
+        held = null_shares(first, null) - null_shares(second, null)
         random = _central(held - held.mean())
     n_used = max(2, len(np.unique(blocks.of_token)))
     return interval(float(difference[0]), difference[1:], n_used), random

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from analysis.bench import lay_bench, residuals
-from analysis.comparing import compare_pairs, starts_of
-from analysis.contrasts import Span, difference, text_mask
+from analysis.comparing import beside_others, compare_pairs, starts_of
+from analysis.contrasts import Span, difference, like_spans, text_mask
 from analysis.experiments import Plan
 from analysis.span import random_subspaces
 from analysis.subjects import Subject
@@ -108,3 +108,21 @@ def test_a_plan_adds_its_pairs_where_both_are_traced(study, models):
     assert value["cipher", "piston"] == pytest.approx(
         value["assistant", "piston"] - value["assistant", "cipher"]
     )
+
+
+def test_spans_of_other_latents_have_the_rank_that_is_asked():
+    rows = np.array([[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 3, 4, 0], [0, 0, 0, 5]])
+    one, other = like_spans(rows, [np.array([0, 3]), np.array([1, 2])], 1)
+    assert np.allclose(abs(other), [[0, 2 / 5**0.5, 1 / 5**0.5, 0]])  # between the two units
+    assert np.allclose(one[:, 1:3], 0)
+    both = like_spans(rows, [np.array([0, 3])], 2)[0]
+    assert np.allclose(both.T @ both, np.diag([1.0, 0, 0, 1]))
+
+
+def test_where_another_set_would_lie_by_hand():
+    rows, sets = np.eye(4), [np.array([i]) for i in range(4)]
+    shift = np.array([[1.0, 2, 3, 0], [-1, -2, -3, 0]])  # shares 1, 4, 9 and 0 of 14
+    low, high = beside_others(shift, like_spans(rows, sets, 1))
+    shares = np.array([1, 4, 9, 0]) / 14
+    reach = 3.182446 * shares.std(ddof=1) * (5 / 4) ** 0.5
+    assert (low, high) == pytest.approx((shares.mean() - reach, shares.mean() + reach))

@@ -41,6 +41,7 @@ def _read(shift, arms=tuple(SHARES), preserved=(True, True, False), unlearned=""
     made = {
         name: Arm(
             in_span_share=Measured(SHARES[name] + shift, 0.0, 1.0, 0.0, 0.1),
+            in_span_share_likes=Measured(SHARES[name] + shift, 0.0, 1.0, 0.1, 0.5),
             in_contrast_span_share=Measured(0.5 + shift, 0.49, 0.61, 0.1, 0.3),
             in_dialect_span_share=Measured(0.05, 0.0, 0.1, 0.05, 0.15),
             novel_share=Measured(0.0, 0.0, 0.01),
@@ -130,6 +131,8 @@ def test_every_table_by_hand():
     changes = dict(zip(shown["changes"].head, _row(shown["changes"], "assistant"), strict=True))
     assert changes["KL by re-weighting"] == "0.510 [0.485, 0.535]"
     assert changes["reuse index"] == "n/a"
+    reach = 0.2 / 3**0.5
+    assert changes["spans of other latents"] == f"{0.3 - reach:.3f} to {0.3 + reach:.3f}"
     pair = _row(shown["differences"], "assistant less piston_seen", "chat")
     assert (_value(pair[2]), pair[4]) == ("0.210", "1.00 to 1.00")
     row = _row(shown["means"], "assistant")
