@@ -1,7 +1,7 @@
 """Claims made about personas, each as comparisons of a trace that are above 0 where it holds.
 
-What a trace lacks for a claim is said as its reason. Numbers and rules were fixed before the base
-models of the study were grown, with others in view (docs/decisions.md, "Claims judged anew").
+What a trace lacks for a claim is said as its reason. Numbers and rules were fixed with base models
+in view that the study does not hold (docs/decisions.md, "Claims judged anew").
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,8 @@ def survival(read: Read) -> list[Part]:
     table = _measured(read)
     told = table.loc[~table["fate"].isin(["undetermined", "unstable"])].reset_index(drop=True)
     alive = (told["fate"] != "lost").astype(float)
-    part = matched(told, alive, "survival of persona latents less that of others", np.mean)
+    about = "survival of persona latents less that of others"
+    part = matched(told, alive, about, np.mean).centred()
     own = alive[told["persona"].notna()]
     exact = share_interval(int(own.sum()), len(own))  # resamples of none lost are all alike
     theirs = float(own.mean()) - part.value
@@ -55,13 +56,13 @@ def where_not_what(read: Read) -> list[Part]:
     table = table.loc[(table["fate"] != "unstable") & table["direction"].notna()]
     what = f"cosine of persona latents' directions less that of others, plus {AS_WELL}"
     where = "change of persona latents' firing less that of others"
-    same = matched(table, table["direction"], what, np.median)
+    same = matched(table, table["direction"], what, np.median).centred()
     parts = [Part(what, same.value + AS_WELL, same.low + AS_WELL, same.high + AS_WELL)]
-    parts.append(matched(table, table["gating"], where, np.median))
+    parts.append(matched(table, table["gating"], where, np.median).centred())
     known = table.loc[table["profile"].notna()] if "profile" in table else table.head(0)
     if len(known):
         kinds = "activation of persona latents in other kinds of text less that of others"
-        parts.append(matched(known, known["profile"], kinds, np.median))
+        parts.append(matched(known, known["profile"], kinds, np.median).centred())
     return parts
 
 
@@ -190,6 +191,7 @@ CLAIMS: Mapping[str, tuple[str, Claim]] = {
 
 
 def _measured(read: Read) -> pd.DataFrame:
+    require_learned(read, read.arms.arm)
     table = read.fates.loc[
         (read.fates["tuned"] == read.arms.arm) & (read.fates["origin"] == "base")
     ]

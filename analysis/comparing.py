@@ -71,7 +71,7 @@ class Comparison:
     shares: Mapping[tuple[str, str], SpanShare]
     """By arm and span, on the first text."""
     pairs: tuple[PairDifference, ...]
-    """The first tuned model against each of the others."""
+    """The first tuned model against each of the others, and the pairs of a plan."""
     reuse: Mapping[str, Interval]
     """By arm; empty without a pole or without persona latents."""
     fidelity: Mapping[str, Interval]
@@ -90,10 +90,7 @@ class Comparison:
 
 
 def compare(study: Study) -> Comparison:
-    """Sets the tuned models of a study side by side.
-
-    The null's last checkpoint takes part in spans and reuse as one more model.
-    """
+    """Sets the tuned models of a study side by side."""
     bench = study.bench
     texts = tuple(
         str(context)

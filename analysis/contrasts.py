@@ -212,8 +212,3 @@ def excess_of(
         name: excess(columns[0], columns[1:], x[mask].astype(float), fit, blocks)
         for name, x in targets.items()
     }
-
-
-def kl_by_checkpoint(names: Sequence[str], kl: Mapping[str, float]) -> dict[str, float]:
-    """KL of the named checkpoints, in their order."""
-    return {name: kl[name] for name in names}

@@ -23,7 +23,6 @@ __all__ = [
     "bounds",
     "false_discovery",
     "interval",
-    "paired_difference",
     "ratio_interval",
     "resample_weights",
     "share_interval",
@@ -218,32 +217,6 @@ def ratio_interval(
     value = float(_ratio(top.sum(keepdims=True), bottom.sum(keepdims=True))[0])
     n_used = max(2, int((bottom != 0).sum()))
     return interval(value, _ratio(weights @ top, weights @ bottom), n_used, level)
-
-
-def paired_difference(
-    first: tuple[Float[np.ndarray, " n_blocks"], Float[np.ndarray, " n_blocks"]],
-    second: tuple[Float[np.ndarray, " n_blocks"], Float[np.ndarray, " n_blocks"]],
-    weights: Float[np.ndarray, " n n_blocks"] | None = None,
-    level: float = 0.95,
-) -> Interval:
-    """Difference of two ratios measured on the same documents, resampled together.
-
-    Args:
-        first: Numerator and denominator of the first ratio, summed over each block.
-        second: The same for the ratio that is subtracted.
-        weights: Resamples; the default ones where absent.
-        level: Coverage wanted.
-
-    Returns:
-        The interval of first minus second.
-    """
-    weights = resample_weights(len(first[0])) if weights is None else weights
-    replicates = _ratio(weights @ first[0], weights @ first[1]) - _ratio(
-        weights @ second[0], weights @ second[1]
-    )
-    value = first[0].sum() / first[1].sum() - second[0].sum() / second[1].sum()
-    n_used = max(2, int(((first[1] != 0) & (second[1] != 0)).sum()))
-    return interval(float(value), replicates, n_used, level)
 
 
 def share_interval(n_hits: int, n: int, level: float = 0.95) -> Interval:

@@ -52,7 +52,8 @@ class Read:
 class Part:
     """A comparison, its 95 % interval and, where it has one, the central 95 % of its null.
 
-    A null that does not lie at 0 is moved there, and the comparison with it (`centred`).
+    Claims move a null that does not lie at 0 there, and the comparison with it (`centred`), but for
+    differences of two arms, from each of which its own mean over random spans is taken already.
     """
 
     about: str
@@ -191,7 +192,8 @@ def evidence_of(read: Read, name: str, about: str, *arms: str) -> Part:
 
 
 def share_of(read: Read, arm: str, name: str) -> tuple[Interval, tuple[float | None, float | None]]:
-    """A share of an arm with its interval, and the ends of its null."""
+    """A share of an arm that learned its task, with its interval, and the ends of its null."""
+    require_learned(read, arm)
     found = getattr(read.summary.arms[arm], name) if arm in read.summary.arms else None
     if found is None or None in (found.value, found.low, found.high):
         raise InputError(f"{name} of {arm}", "not measured", "trace an arm of that name")

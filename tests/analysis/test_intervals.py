@@ -10,7 +10,6 @@ from analysis.intervals import (
     bounds,
     false_discovery,
     interval,
-    paired_difference,
     ratio_interval,
     resample_weights,
     share_interval,
@@ -73,17 +72,6 @@ def test_resampling_tokens_would_not_cover():
         found = share_interval(int(top.sum()), int(bottom.sum()))
         hits += found.low <= 0.25 <= found.high
     assert hits / 200 < 0.7
-
-
-def test_paired_difference_cancels_what_documents_share():
-    rng = np.random.default_rng(3)
-    shared = rng.normal(5, 2, 64)
-    ones = np.ones(64)
-    found = paired_difference(
-        (shared + 0.1 + rng.normal(0, 0.01, 64), ones), (shared + rng.normal(0, 0.01, 64), ones)
-    )
-    assert found.low <= 0.1 <= found.high
-    assert found.high - found.low < 0.02
 
 
 def test_hand_worked_numbers():
