@@ -19,7 +19,7 @@ from analysis.contrasts import (
 )
 from analysis.experiments import Laid, evidence
 from analysis.intervals import Interval, interval
-from analysis.likes import matched_sets
+from analysis.likes import matched_sets, overlap
 from analysis.matrices import n_fires
 from analysis.reuse import reuse_index
 from analysis.schema import Measured
@@ -32,11 +32,12 @@ from sae.change import Ruler, neutral_text
 from sae.errors import InputError
 from sae.stream.model import LanguageModel, load_model
 
-__all__ = ["Beside", "Comparison", "PairDifference", "beside_others", "compare"]
-__all__ += ["compare_pairs", "starts_of"]
+__all__ = ["Beside", "Comparison", "PairDifference", "compare", "compare_pairs"]
+__all__ += ["starts_of", "where_another"]
 
 LIVE_ON_ASSISTANT = 50
 N_SETS = 16  # of latents without a persona
+ALIKE = 0.9  # overlap of these sets from which they tell nothing of one another
 
 Beside = tuple[Interval, tuple[float, float]]
 """A number, and the central 95 % of its null."""
@@ -109,7 +110,8 @@ def compare(study: Study) -> Comparison:
         if groups and "latents" in study.spans:
             others = like_spans(study.firing.rows, groups[1:], len(study.spans["latents"].basis))
             shift = (x[mask] - moved[0][mask]).astype(float)
-            likes[name] = shares[name, "latents"].share, beside_others(shift, others)
+            there = where_another(null_shares(shift, others), overlap(groups[1:]))
+            likes[name] = shares[name, "latents"].share, there
     pairs = compare_pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}
@@ -164,7 +166,9 @@ def _kl(
         new = {} if verdict is None else _novel(verdict.fates)
         found[name] = kl_shares(bench, before, after, n, new)
         if name in study.seen and groups:
-            alone[name] = _alone(bench, *kl_of_groups(bench, before, after, groups))
+            point, drawn = kl_of_groups(bench, before, after, groups)
+            value = interval(float(point[0]), drawn[:, 0], bench.blocks.n_blocks)
+            alone[name] = value, where_another(point[1:], overlap(groups[1:]))
     return found, alone
 
 
@@ -179,30 +183,23 @@ def _groups(study: Study) -> list[np.ndarray]:
         sets = matched_sets(chosen, personas["latent"].to_numpy(int), rates, N_SETS)
     except InputError:
         return []
-    return [chosen, *sets]
+    return [chosen, *sets] if overlap(sets) < ALIKE else []
 
 
-def _alone(bench: ModelBench, point: np.ndarray, drawn: np.ndarray) -> Beside:
-    value = interval(float(point[0]), drawn[:, 0], bench.blocks.n_blocks)
-    return value, _where_another(point[1:])
+def where_another(others: Float[np.ndarray, " sets"], overlap: float) -> tuple[float, float]:
+    """Where 95 % of what a set with none of their latents shows would lie, were it like them.
 
-
-def beside_others(
-    shift: Float[np.ndarray, "n d_in"], spans: Float[np.ndarray, "n_sets rank d_in"]
-) -> tuple[float, float]:
-    """Where 95 % of a shift's shares would lie in spans of other sets like some.
+    Sets that share latents are more alike than draws: what adds up over latents, of variance v,
+    has a sample variance of (1 - overlap) v over sets, and their mean one of
+    (1 / n + overlap (n - 1) / n) v.
 
     Args:
-        shift: Of every token.
-        spans: Orthonormal bases.
+        others: What every set shows.
+        overlap: Share of latents that two sets have in common.
     """
-    return _where_another(null_shares(shift, spans))
-
-
-def _where_another(others: np.ndarray) -> tuple[float, float]:
-    """Where another would lie, of a normal distribution of which so many were drawn."""
-    reach = stats.t.ppf(0.975, len(others) - 1) * np.std(others, ddof=1)
-    reach *= np.sqrt(1 + 1 / len(others))
+    n = len(others)
+    v = np.var(others, ddof=1) / (1 - overlap)
+    reach = stats.t.ppf(0.975, n - 1) * np.sqrt(v * (1 + 1 / n + overlap * (n - 1) / n))
     return float(others.mean() - reach), float(others.mean() + reach)
 
 

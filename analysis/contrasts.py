@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.bench import Bench
 from analysis.intervals import Interval
-from analysis.likes import matched_latents
+from analysis.likes import matched_sets
 from analysis.personas import comparable_tokens, fire_rates
 from analysis.reuse import Excess, excess
 from analysis.span import (
@@ -203,9 +203,9 @@ def excess_of(
     chosen = best_latents(personas)["latent"].to_numpy(int)
     rates = fire_rates(firing.z, comparable_tokens(bench.tokens))
     carried = personas["latent"].to_numpy(int)
-    matches: Int[np.ndarray, "chosen n"] = matched_latents(chosen, carried, rates, N_MATCHES)
+    sets = [chosen, *matched_sets(chosen, carried, rates, N_MATCHES)]
     kept = firing.z[np.flatnonzero(mask)]
-    columns = [kept[:, chosen].toarray(), *(kept[:, m].toarray() for m in matches.T)]
+    columns = [kept[:, each].toarray() for each in sets]
     fit = bench.in_split("select")[mask]
     blocks = bench.blocks.select(mask)
     return {

@@ -112,7 +112,8 @@ def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
     With three base models or more the interval is Student's over their means, and no narrower than
     what the intervals within them give for their mean; with fewer it is the hull of all intervals,
     which cover documents and latents alone. A null is that of the mean: of several bases its
-    distance from its middle shrinks as that of a mean of independent draws.
+    distance from its middle shrinks as that of a mean of independent draws, over bases that have
+    one in all their traces.
 
     Args:
         found: Base model and comparisons of each trace.
@@ -151,8 +152,9 @@ def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
         low = value - float(max(student, _of_mean(own[:, 0] - own[:, 1])))
         high = value + float(max(student, _of_mean(own[:, 2] - own[:, 0])))
     null: tuple[float | None, float | None] = (None, None)
-    if not np.isnan(own).any():
-        middle, reach = own[:, 3:].mean(), _of_mean((own[:, 4] - own[:, 3]) / 2)
+    known = own[~np.isnan(own).any(axis=1)]
+    if len(known):
+        middle, reach = known[:, 3:].mean(), _of_mean((known[:, 4] - known[:, 3]) / 2)
         null = (float(middle - reach), float(middle + reach))
     return Part(found[0][1].about, value, low, high, *null, df)
 

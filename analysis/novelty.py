@@ -99,6 +99,7 @@ def novel_latents(
     drawn = Null("", 0.0, np.zeros(0), np.zeros(len(null), int), values, errors)
     out = matches.copy()
     found, own = out["existence"].to_numpy(float), standard_errors(out, "existence")
+    found = np.where(np.isnan(own), np.nan, found)  # of too few documents
     out["p_value"] = drawn.p_values("existence", found, np.zeros(len(out)), own)
     out["q_value"] = false_discovery(out["p_value"].to_numpy(float))
     is_new = (out["existence_high"] < ABSENT) & (out["q_value"] <= q)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 from scipy import stats
 
 from analysis.arms import Arms
@@ -73,13 +74,23 @@ class Part:
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided chance of a mean as far above 0; 1 where it is not above. None without `df`."""
+        """Two-sided chance of a mean as far above 0, and above the middle of its null, the larger.
+
+        Below .05 just where the interval, and what its null reaches, are below the estimate. 1
+        where it is not above. None without `df`.
+        """
         if self.df is None:
             return None
-        error = (self.high - self.low) / 2 / stats.t.ppf(0.975, self.df)
-        if self.value <= 0 or np.isnan(error):
+        reach = np.float64(self.value - self.low)
+        if not self.value > 0 or np.isnan(reach):
             return 1.0
-        return float(2 * stats.t.sf(self.value / error, self.df)) if error > 0 else 0.0
+        with np.errstate(divide="ignore"):
+            p = 2 * stats.t.sf(self.value / reach * stats.t.ppf(0.975, self.df), self.df)
+            if self.null_low is not None and self.null_high is not None:
+                middle = (self.null_low + self.null_high) / 2
+                far = (self.value - middle) / np.float64(self.null_high - middle)
+                p = max(p, 2 * stats.norm.sf(far * stats.norm.ppf(0.975)))
+        return float(min(p, 1.0))
 
     def centred(self) -> "Part":
         """The same beyond the middle of its null."""
@@ -109,8 +120,7 @@ def verdict_of(part: Part) -> Word:
 
 def is_matched(row: SpanDifference) -> bool:
     """Whether both arms of a pair moved about as far, or nobody measured how far."""
-    known = [each for each in row.kl if each > 0]
-    return len(known) < 2 or max(known) <= MATCHED * min(known)
+    return len(row.kl) < 2 or max(row.kl) <= MATCHED * min(row.kl)
 
 
 def matched(
@@ -121,6 +131,8 @@ def matched(
     label: str = "persona",
 ) -> Part:
     """Labelled latents less their likes in rate; the null gives the label's place to a like.
+
+    Latents are resampled, labelled ones and likes, for a like may stand beside several.
 
     Args:
         table: Rows of `fates.parquet` of one tuned model, with n_fires.
@@ -141,15 +153,40 @@ def matched(
     like = like[:, :N_LIKE]
     x = values.to_numpy(float)
     theirs = x[like]
-    differences = x[own] - middle(theirs, axis=1)
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(own), size=(N_DRAWS, len(own)))
-    low, high = np.quantile(middle(differences[drawn], axis=1), [0.025, 0.975])
+    beside = x[own] - _resampled(theirs, like, middle is np.median, rng)
+    both = middle(np.take_along_axis(beside, drawn, axis=1), axis=1)
+    low, high = np.quantile(both, [0.025, 0.975])
     each = [theirs[:, i] - middle(np.delete(theirs, i, 1), axis=1) for i in range(N_LIKE)]
     stand = np.stack(each)[rng.integers(N_LIKE, size=drawn.shape), np.arange(len(own))]
-    null = np.quantile(middle(stand, axis=1), [0.025, 0.975])
-    value = float(middle(differences))
-    return Part(about, value, float(low), float(high), float(null[0]), float(null[1]))
+    spreads = [np.quantile(s, [0.025, 0.5, 0.975]) for s in (middle(stand, 1), middle(beside, 1))]
+    down, up = (np.hypot(*(abs(s[end] - s[1]) for s in spreads)) for end in (0, 2))
+    value, centre = float(middle(x[own] - middle(theirs, axis=1))), spreads[0][1]
+    return Part(about, value, float(low), float(high), float(centre - down), float(centre + up))
+
+
+def _resampled(
+    theirs: Float[np.ndarray, "own likes"],
+    like: Int[np.ndarray, "own likes"],
+    is_median: bool,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draws own"]:
+    """Middle of each latent's likes, the likes of all resampled together."""
+    of = np.unique(like, return_inverse=True)[1].reshape(like.shape)
+    n = int(of.max()) + 1
+    times = rng.multinomial(n, np.full(n, 1 / n), size=N_DRAWS).astype(float)
+    out = np.empty((N_DRAWS, len(like)))
+    for i, values in enumerate(theirs):
+        order = np.argsort(values)
+        w, values = times[:, of[i][order]], values[order]
+        w[w.sum(axis=1) == 0] = 1
+        total = w.cumsum(axis=1)
+        half = total[:, -1:] / 2
+        mean = w @ values / total[:, -1]
+        ends = values[(total >= half).argmax(axis=1)] + values[(total > half).argmax(axis=1)]
+        out[:, i] = ends / 2 if is_median else mean
+    return out
 
 
 def require_learned(read: Read, *arms: str) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from analysis.matrices import n_fires
+from sae.dictionary.gated import Gated
 from sae.dictionary.sae import Sae
 
 __all__ = ["Found", "Reading", "Sides", "reading"]
@@ -80,7 +81,11 @@ def reading(sae: Sae, x: Float[np.ndarray, "n d_in"]) -> Reading:
     """
     norm = sae.W_dec.norm(dim=-1)
     at_zero = sae.pre_activations(torch.zeros(1, x.shape[1], device=norm.device))[0]
-    rows = (sae.W_enc.T * norm[:, None]).float().cpu().numpy()
+    gain = norm
+    if isinstance(sae.sparsity, Gated):  # what its magnitude would say; the gate only opens
+        gain = norm * sae.sparsity.r_mag.exp()
+        at_zero = sae.sparsity.r_mag.exp() * at_zero + sae.sparsity.offset
+    rows = (sae.W_enc.T * gain[:, None]).float().cpu().numpy()
     return Reading(x, rows, (at_zero * norm / sae.input_scale).float().cpu().numpy())
 
 

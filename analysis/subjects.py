@@ -1,5 +1,6 @@
 """One tuned model on the bench: how far it moved, and the coordinates of every inherited latent."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,8 +43,13 @@ class Subject:
     def checkpoints(self) -> dict[str, str]:
         """Checkpoints by name, in order of training; none for a model that kept none."""
         folder = Path(self.path) / "checkpoints"
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = sorted(folder.iterdir(), key=_counted) if folder.is_dir() else []
         return {f"{self.name}@{each.name}": str(each) for each in found if each.is_dir()}
+
+
+def _counted(path: Path) -> list[tuple[str, int]]:
+    """Key that puts step-1000 after step-500."""
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", path.name)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from analysis.bench import lay_bench, residuals
-from analysis.comparing import beside_others, compare_pairs, starts_of
+from analysis.comparing import compare_pairs, starts_of, where_another
 from analysis.contrasts import Span, difference, like_spans, text_mask
 from analysis.experiments import Plan
-from analysis.span import random_subspaces
+from analysis.likes import matched_sets, overlap
+from analysis.span import null_shares, random_subspaces
 from analysis.subjects import Subject
 from analysis.tracing import Study, TraceConfig
 from sae.change import Change, Ruler, neutral_text
@@ -122,7 +123,21 @@ def test_spans_of_other_latents_have_the_rank_that_is_asked():
 def test_where_another_set_would_lie_by_hand():
     rows, sets = np.eye(4), [np.array([i]) for i in range(4)]
     shift = np.array([[1.0, 2, 3, 0], [-1, -2, -3, 0]])  # shares 1, 4, 9 and 0 of 14
-    low, high = beside_others(shift, like_spans(rows, sets, 1))
-    shares = np.array([1, 4, 9, 0]) / 14
+    shares = null_shares(shift, like_spans(rows, sets, 1))
+    assert shares == pytest.approx(np.array([1, 4, 9, 0]) / 14)
     reach = 3.182446 * shares.std(ddof=1) * (5 / 4) ** 0.5
-    assert (low, high) == pytest.approx((shares.mean() - reach, shares.mean() + reach))
+    assert where_another(shares, 0.0) == pytest.approx(
+        (shares.mean() - reach, shares.mean() + reach)
+    )
+
+
+def test_nine_in_ten_and_more_of_other_sets_lie_there_however_much_the_sets_share():
+    rng, hits = np.random.default_rng(0), 0
+    rates = np.exp(rng.normal(-4, 1, 160))
+    for seed in range(300):
+        of_latent = rng.normal(size=160)  # what adds up over latents
+        own = rng.permutation(160)[:30]
+        sets = matched_sets(own, np.array([], int), rates, 16, seed)
+        low, high = where_another(np.array([of_latent[i].sum() for i in sets]), overlap(sets))
+        hits += low < of_latent[own].sum() < high
+    assert 0.92 < hits / 300 < 0.985

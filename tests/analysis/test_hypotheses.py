@@ -19,7 +19,7 @@ from analysis.claims import (
     survival,
     where_not_what,
 )
-from analysis.hypotheses import judge_all, together
+from analysis.hypotheses import judge_all, mean_of, together
 from analysis.parts import Part, Read, apart, is_matched, matched, verdict_of
 from analysis.schema import Arm, Dictionary, Measured, SpanDifference, Summary
 from sae.errors import InputError
@@ -160,7 +160,9 @@ def test_a_span_must_hold_more_than_random_ones_and_than_without_personas():
     assert verdict_of(homology(read(shuffled=-0.1))[1]) == "refuted"
 
 
-@pytest.mark.parametrize(("kl", "told"), [((0.02, 0.03), True), ((0.02, 0.031), False)])
+@pytest.mark.parametrize(
+    ("kl", "told"), [((0.02, 0.03), True), ((0.02, 0.031), False), ((0.0, 0.4), False)]
+)
 def test_arms_are_compared_at_matched_kl_or_not_at_all(kl, told):
     row = SpanDifference("chat", ["assistant", "other"], 0.1, 0.05, 0.2, kl=list(kl))
     mine = Read(summary(pairs=[row]), table())
@@ -168,7 +170,7 @@ def test_arms_are_compared_at_matched_kl_or_not_at_all(kl, told):
     if told:
         assert [part.value for part in apart(mine, "assistant", "other")] == [0.1]
     else:
-        with pytest.raises(InputError, match="KL of 0.02 and 0.031"):
+        with pytest.raises(InputError, match=f"KL of {kl[0]:.3g} and {kl[1]:.3g}"):
             apart(mine, "assistant", "other")
 
 
@@ -342,3 +344,34 @@ def test_a_verdict_needs_the_interval_and_the_null_on_one_side(value, reach, nul
     word = verdict_of(part)
     assert (word == "supported") == (value - reach > 0 and value > null)
     assert (word == "refuted") == (value + reach < 0 and value < -null)
+
+
+def test_likes_that_stand_beside_several_latents_do_not_narrow_the_interval():
+    """Of thirty among the sixty that fire most, nothing is different but by chance."""
+    rng, covered, called = np.random.default_rng(0), 0, 0
+    for _ in range(60):
+        values, n = rng.normal(size=300), np.sort(rng.integers(100, 9000, 300))[::-1]
+        own = rng.permutation(60)[:34]
+        persona = np.where(np.isin(np.arange(300), own), "pirate", None)
+        mine = pd.DataFrame({"n_fires": n, "persona": persona})
+        part = matched(mine, pd.Series(values), "", np.mean)
+        covered += part.low < 0 < part.high
+        called += verdict_of(part.centred()) != "undecided"
+    assert covered >= 53 and called <= 7
+
+
+@pytest.mark.parametrize(("reach", "null"), [((0.116, 0.0), None), ((0.04, 0.04), 0.06)])
+def test_a_p_value_is_small_just_where_interval_and_null_are(reach, null):
+    low, high = 0.05 - reach[0], 0.05 + reach[1]
+    ends = (None, None) if null is None else (-null, null)
+    part = Part("a", 0.05, low, high, *ends, df=2)
+    assert part.p_value > 0.05
+    assert Part("a", 0.05, 0.0, 0.1, df=2).p_value == pytest.approx(0.05)
+    assert Part("a", 0.05, 0.04, 0.06, -0.05, 0.05, df=2).p_value == pytest.approx(0.05)
+
+
+def test_a_trace_without_a_null_does_not_take_that_of_the_others():
+    found = [(name, Part("a", 0.2, 0.1, 0.3, -0.4, 0.4)) for name in "01"]
+    part = mean_of([*found, ("2", Part("a", 0.2, 0.1, 0.3))])
+    assert (part.null_low, part.null_high) == pytest.approx((-0.4 / 2**0.5, 0.4 / 2**0.5))
+    assert verdict_of(part) == "undecided"

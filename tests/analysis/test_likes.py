@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.likes import matched_latents, matched_sets
+from analysis.likes import matched_sets, overlap
 from sae.errors import InputError
-
-
-def test_matches_are_nearest_in_rate_and_never_selected():
-    rates = np.array([0.1, 0.2, 0.11, 0.19, 0.4, 0.0])
-    found = matched_latents(np.array([0, 1]), np.array([0, 1, 4]), rates, 2)
-    assert found.tolist() == [[2, 3], [3, 2]]
-    with pytest.raises(InputError, match="live latents"):
-        matched_latents(np.array([0]), np.array([1, 2, 3]), rates, 2)
 
 
 def test_a_set_has_as_many_others_of_like_rate_and_no_two_the_same():
@@ -31,3 +23,16 @@ def test_a_set_has_as_many_others_of_like_rate_and_no_two_the_same():
     assert all((a == b).all() for a, b in zip(sets, again, strict=True))
     with pytest.raises(InputError, match="live latents that were not selected"):
         matched_sets(np.arange(200), excluded, rates, 1)
+
+
+def test_one_latent_is_matched_with_the_ten_nearest_and_not_with_one_alone():
+    rates = np.array([0.1, *np.linspace(0.11, 0.5, 40)])
+    sets = matched_sets(np.array([0]), np.array([], int), rates, 200)
+    assert {int(each[0]) for each in sets} == set(range(1, 11))
+
+
+def test_overlap_by_hand():
+    sets = [np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6]), np.array([1, 2, 5, 6])]
+    assert overlap(sets) == 0.5  # any two have two of four
+    assert overlap([sets[0], sets[0]]) == 1
+    assert overlap([sets[0], sets[0] + 10]) == 0

@@ -160,3 +160,13 @@ def test_a_wide_interval_is_not_enough():
 def test_without_a_null_nothing_is_said():
     with pytest.raises(InputError, match="no null latents"):
         novel_latents(_matches(np.random.default_rng(4), 10), [])
+
+
+def test_latents_without_an_interval_are_no_tests():
+    rng = np.random.default_rng(5)
+    null, mine = _matches(rng, 300), _matches(rng, 100)
+    more = mine.head(30).assign(existence=0.01, existence_low=np.nan, existence_high=np.nan)
+    alone = novel_latents(mine, [null])
+    both = novel_latents(pd.concat([mine, more], ignore_index=True), [null])
+    assert both["p_value"].tail(30).isna().all() and not both["novel"].tail(30).any()
+    assert np.array_equal(both["q_value"].head(100), alone["q_value"])

@@ -7,11 +7,11 @@ from scipy import sparse
 
 from analysis.readings import Found, Reading, reading
 from analysis.traces import latents
-from sae.dictionary import BatchTopKConfig, Sae, SaeConfig, TopKConfig
+from sae.dictionary import BatchTopKConfig, GatedConfig, Sae, SaeConfig, TopKConfig
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
-@pytest.mark.parametrize("sparsity", [TopKConfig(2), BatchTopKConfig(2)])
+@pytest.mark.parametrize("sparsity", [TopKConfig(2), BatchTopKConfig(2), GatedConfig(0.1)])
 def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
     torch.manual_seed(0)
     sae, x = Sae(SaeConfig(5, 9, sparsity)), torch.randn(40, 5)
@@ -21,6 +21,11 @@ def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
         sae.W_dec *= torch.rand(9, 1) + 0.5
         sae.input_scale.fill_(scale)
         sae.sparsity(sae.pre_activations(x), training=True)
+        gain, offset = torch.ones(9), torch.zeros(9)
+        if isinstance(sparsity, GatedConfig):  # its magnitude is not its gate
+            gain, offset = torch.rand(9) + 0.5, torch.rand(9)
+            sae.sparsity.r_mag.copy_(gain.log())
+            sae.sparsity.offset.copy_(offset)
     sae.eval()
     z = latents(sae, x)
     token, latent = z.nonzero()
@@ -28,7 +33,7 @@ def test_a_reading_is_the_activation_where_the_latent_fires(sparsity, scale):
     assert np.allclose(found, z.data, rtol=1e-4, atol=1e-5)
     every = np.indices((40, 9)).reshape(2, -1)
     unit = (sae.W_dec.norm(dim=1) / scale).detach()
-    expected = (sae.pre_activations(x) * unit).detach().numpy().ravel()
+    expected = ((sae.pre_activations(x) * gain + offset) * unit).detach().numpy().ravel()
     assert np.allclose(reading(sae, x.numpy()).at(*every), expected, rtol=1e-4, atol=1e-5)
 
 

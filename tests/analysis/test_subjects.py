@@ -10,7 +10,7 @@ from scipy import sparse
 from analysis.bench import lay_vectors
 from analysis.coordinates import Coordinates
 from analysis.intervals import Interval
-from analysis.subjects import Seen, with_scaling
+from analysis.subjects import Seen, Subject, with_scaling
 from analysis.traces import Firing
 from sae.change import Change
 
@@ -82,3 +82,13 @@ def test_information_is_what_a_linear_map_predicts_on_the_other_split(world):
     assert found["information"].iloc[:N].to_numpy() == pytest.approx(1, abs=1e-3)
     assert found["information"].iloc[N:].to_numpy() == pytest.approx(0, abs=0.05)
     assert with_scaling(bench, continued, _seen(y, one), fates)["information"].isna().all()
+
+
+def test_checkpoints_come_in_order_of_training_however_they_are_numbered(tmp_path):
+    for name in ("checkpoint-1000", "checkpoint-500", "checkpoint-1500"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert list(Subject("a", str(tmp_path)).checkpoints()) == [
+        "a@checkpoint-500",
+        "a@checkpoint-1000",
+        "a@checkpoint-1500",
+    ]
