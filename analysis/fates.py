@@ -214,7 +214,8 @@ def _called(
     significant = np.nan_to_num(q, nan=1.0) <= rule.q
     gone = (point == "lost") & (table["kept_high"].to_numpy() < rule.lost_ratio)
     points_alike = table["direction"] > table["chance_cosine"]
-    fires_alike = 1 - table["gating"] > table["chance_cofiring"]
+    itself = np.diagonal(coordinates.cofiring)[: len(table)]
+    fires_alike = itself > table["chance_cofiring"]
     met = (points_alike & fires_alike).to_numpy()
     carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0
@@ -248,10 +249,13 @@ def _called(
 
 
 def _carried_elsewhere(coordinates: Coordinates, held: _Held) -> np.ndarray:
-    """The tuned latent of another index that fires and points as the base latent does, or -1."""
+    """The tuned latent of another index that fires and points as the base latent does, or -1.
+
+    On more than half of its tokens, for co-firing is a count of tokens and has no band of its own.
+    """
     n = len(coordinates.table)
     dice, cosine = coordinates.cofiring[:n], coordinates.cosine[:n]
-    fits = 1 - dice <= held.limits["gating"][1][:, None]
+    fits = 1 - dice <= held.rule.max_gating
     fits &= cosine >= held.limits["direction"][0][:, None]
     fits &= dice > coordinates.table["chance_cofiring"].to_numpy()[:, None]
     fits[np.arange(n), np.arange(n)] = False
