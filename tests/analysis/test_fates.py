@@ -26,4 +26,4 @@ def test_a_feature_at_another_index_is_carried_there_though_null_latents_fire_mo
     band = np.full(2, 0.8), np.ones(2)
     narrow = np.zeros(2), np.full(2, 0.05)  # weighted by energy, of readings: another scale
     held = SimpleNamespace(rule=Rule(), limits={"gating": narrow, "direction": band})
-    assert _carried_elsewhere(coordinates, held).tolist() == [carrier, carrier]
+    assert _carried_elsewhere(coordinates, held).tolist() == [carrier, min(carrier, 0)]
