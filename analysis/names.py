@@ -54,7 +54,7 @@ COLUMNS = (
     "n_fires",
 )
 """Columns of `fates.parquet`, with the p-value over all coordinates, the reason of an undetermined
-fate and the base firings."""
+or unstable fate and the base firings; `dialect` stands last where an observer tells it."""
 
 
 def fate_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -184,7 +184,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class SpanDifference:
-    """In-span share of one arm minus that of another, on the same documents at matched KL."""
+    """In-span share of one arm minus that of another, on the same documents at the nearest KL."""
 
     text: str = holds("text")
     """Name of the text on which both were measured."""

@@ -107,7 +107,8 @@ def _fates(trace: TraceFolder) -> Iterator[Drawing]:
     caption = (
         "Share of latents with each fate, persona latents and all others apart, for every tuned "
         f"model; n = {n:,} latents over all models, counted in the table. A change needs q ≤ 0.05 "
-        "and a point beyond the null's band; preserved needs every 95 % interval inside it. "
+        "and a point beyond the null's band; preserved needs every 95 % interval inside it and "
+        "within fixed limits. "
         "Hatched: undetermined, unstable or split. Counts carry no interval: how often a call is "
         "wrong is measured below."
     )
@@ -128,11 +129,11 @@ def _personas(trace: TraceFolder) -> Iterator[Drawing]:
     if set(said) == {None}:
         title = f"How well single latents tell {len(said)} personas apart"
     caption = (
-        "AUROC for “the speaker is this persona” among tokens matched on token, context and "
-        "position, on documents on which nothing was chosen and in which no assistant "
+        "AUROC for “the speaker is this persona” among tokens matched on token, role, context "
+        "and position, on documents on which nothing was chosen and in which no assistant "
         "speaks (unless that would lose a persona); chance is 0.5 (dashed). "
-        f"n = {len(summary.personas)} personas; {BOOTSTRAP}; a latent is confirmed at q ≤ 0.05 "
-        "(Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
+        f"n = {len(summary.personas)} personas; 95 % intervals are over documents; "
+        "a latent is confirmed at q ≤ 0.05 (Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
         "on the same activations; the ideal observer knows how the text was made."
     )
     yield _drawing(

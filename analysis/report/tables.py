@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.marks import three
+from analysis.parts import MATCHED, is_matched
 from analysis.report.words import null_of, percent_of, range_of
 from analysis.schema import Measured, Summary
 
@@ -123,13 +124,17 @@ def differences(summary: Summary) -> Table:
     """
     rows = []
     for row in summary.span:
-        excludes = {True: "excludes 0", False: "includes 0", None: "n/a"}[row.excludes_zero]
+        far = ", ".join(map(three, row.kl)) or "n/a"
+        far += "" if is_matched(row) else " (not matched)"
         at = ", ".join(map(str, row.checkpoints)) or "n/a"
         pair = f"{row.pair[0]} − {row.pair[1]}"
-        rows.append((pair, row.text, range_of(row), excludes, null_of(row), at))
-    head = ("pair", "text", "difference [95 % interval]", "interval", "null", "checkpoints")
-    caption = "In-span share less random subspaces', first minus second, at matched KL from base"
-    return Table(caption, head, rows, frozenset({0, 1, 3, 5}))
+        rows.append((pair, row.text, range_of(row), null_of(row), far, at))
+    head = ("pair", "text", "difference [95 % interval]", "null", "KL", "checkpoints")
+    caption = (
+        "In-span share less random subspaces', first minus second, at the nearest KL from what "
+        f"each was tuned from; matched up to a ratio of {MATCHED}"
+    )
+    return Table(caption, head, rows, frozenset({0, 1, 5}))
 
 
 def error_rates(summary: Summary) -> Table:
