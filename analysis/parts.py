@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 Word = Literal["supported", "refuted", "undecided"]
+"""What is said of a comparison."""
 
 N_LIKE = 10
 """Latents that are no persona's beside each that is, those that fire most nearly as often."""

@@ -4,8 +4,8 @@ from analysis.folder import TraceFolder
 from analysis.hypotheses import Judged, judge_all
 from analysis.marks import three
 from analysis.parts import Part, Read, verdict_of
+from analysis.report.numbers import null_of
 from analysis.report.tables import Table
-from analysis.report.words import null_of
 
 __all__ = ["table"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from analysis.marks import percent, three
+from analysis.report.numbers import percent_of
 from analysis.report.tables import Table
-from analysis.report.words import percent_of
 from analysis.schema import ControlRates, ErrorRate, Summary
 
 __all__ = ["missing", "sentences", "table"]

@@ -11,8 +11,9 @@ from analysis import drawn, figures
 from analysis.canvas import svg
 from analysis.folder import TraceFolder
 from analysis.marks import three
+from analysis.report.numbers import range_of
 from analysis.report.tables import Table, from_frame
-from analysis.report.words import primary, range_of
+from analysis.report.words import primary
 
 __all__ = ["Drawing", "drawings"]
 
@@ -133,7 +134,8 @@ def _personas(trace: TraceFolder) -> Iterator[Drawing]:
         "and position, on documents on which nothing was chosen and in which no assistant "
         "speaks (unless that would lose a persona); chance is 0.5 (dashed). "
         f"n = {len(summary.personas)} personas; 95 % intervals are over documents; "
-        "a latent is confirmed at q ≤ 0.05 (Benjamini–Hochberg over all latent × persona pairs carried over). The probe is linear "
+        "a latent is confirmed at q ≤ 0.05 (Benjamini–Hochberg over all latent × persona pairs "
+        "carried over). The probe is linear "
         "on the same activations; the ideal observer knows how the text was made."
     )
     yield _drawing(

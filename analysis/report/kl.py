@@ -1,7 +1,7 @@
 """What the difference of two models' predictions comes from, part by part."""
 
+from analysis.report.numbers import null_of, range_of
 from analysis.report.tables import Table
-from analysis.report.words import null_of, range_of
 from analysis.schema import Summary
 
 __all__ = ["table"]

@@ -1,8 +1,8 @@
 """What became of the latents that another run would make differently, taken together."""
 
 from analysis.marks import three
+from analysis.report.numbers import range_of
 from analysis.report.tables import Table
-from analysis.report.words import range_of
 from analysis.schema import Measured, Summary
 from analysis.subspaces import told
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.marks import three
 from analysis.parts import MATCHED, is_matched
-from analysis.report.words import null_of, percent_of, range_of
+from analysis.report.numbers import null_of, percent_of, range_of
 from analysis.schema import Measured, Summary
 
 __all__ = [
@@ -86,21 +86,20 @@ def key_numbers(summary: Summary) -> list[Table]:
     """
     place, rest = [], []
     for name, arm in summary.arms.items():
-        spans = [arm.in_span_share, arm.in_contrast_span_share]
-        cells = [text for share in spans for text in (range_of(share), null_of(share))]
-        verdict = arm.no_verdict or "given"
-        place.append((name, verdict, *cells, range_of(summary.reuse_index.get(name))))
-        shares = range_of(arm.repurposed_share), range_of(arm.novel_share)
-        rest.append((name, *shares, range_of(arm.fidelity_fvu), null_of(arm.fidelity_fvu)))
+        latents, contrasts = arm.in_span_share, arm.in_contrast_span_share
+        cells = [range_of(latents), null_of(latents), null_of(arm.in_span_share_likes)]
+        cells += [range_of(contrasts), null_of(contrasts), range_of(summary.reuse_index.get(name))]
+        place.append((name, arm.no_verdict or "given", *cells))
+        told = (arm.repurposed_share, arm.novel_share, arm.fidelity_fvu)
+        rest.append((name, *map(range_of, told), null_of(arm.fidelity_fvu)))
     head = (
         "tuned model",
         "verdict",
         "share in latent span",
-        "null",
-        "share in contrast span",
-        "null",
-        "reuse index",
+        "random spans",
+        "other latents' spans",
     )
+    head += ("share in contrast span", "random spans", "reuse index")
     caption = "Where the change lies: value [95 % interval] beside its null; n/a was not measured"
     second = (
         "tuned model",
@@ -124,9 +123,8 @@ def differences(summary: Summary) -> Table:
     """
     rows = []
     for row in summary.span:
-        far = ", ".join(map(three, row.kl)) or "n/a"
+        far, at = (", ".join(each) or "n/a" for each in (map(three, row.kl), row.checkpoints))
         far += "" if is_matched(row) else " (not matched)"
-        at = ", ".join(map(str, row.checkpoints)) or "n/a"
         pair = f"{row.pair[0]} − {row.pair[1]}"
         rows.append((pair, row.text, range_of(row), null_of(row), far, at))
     head = ("pair", "text", "difference [95 % interval]", "null", "KL", "checkpoints")

@@ -6,17 +6,18 @@ the summary and the fates.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.marks import mark_of, percent, three
+from analysis.marks import mark_of, three
 from analysis.parts import MATCHED, Part, Word, is_matched, verdict_of
+from analysis.report.numbers import null_of, percent_of, range_of
 from analysis.schema import Arm, Measured, SpanDifference, Summary
 
-__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "null_of"]
-__all__ += ["percent_of", "primary", "range_of", "scope"]
+__all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "primary"]
+__all__ += ["scope"]
 
 STATES = {
     "for": ("●", "for reuse"),
@@ -44,55 +45,6 @@ class Evidence:
     def word(self) -> str:
         """The state in words."""
         return STATES[self.state][1]
-
-
-def range_of(measured: Measured | SpanDifference | None) -> str:
-    """A value with its interval.
-
-    Args:
-        measured: The value; None where nothing was measured.
-
-    Returns:
-        For example "0.440 [0.400, 0.480]", or "n/a".
-    """
-    return _with_interval(measured, three)
-
-
-def _with_interval(
-    measured: Measured | SpanDifference | None, shown: Callable[[float | None], str]
-) -> str:
-    if measured is None or measured.value is None:
-        return "n/a"
-    if measured.low is None or measured.high is None:
-        return f"{shown(measured.value)} [no interval]"
-    return f"{shown(measured.value)} [{shown(measured.low)}, {shown(measured.high)}]"
-
-
-def null_of(measured: Measured | SpanDifference | Part | None) -> str:
-    """Where the central 95 % of a value's null lies.
-
-    Args:
-        measured: The value; None where nothing was measured.
-
-    Returns:
-        For example "-0.040 to 0.040", "up to 0.180", or "n/a".
-    """
-    if measured is None or measured.null_high is None:
-        return "n/a"
-    low, high = measured.null_low, three(measured.null_high)
-    return f"up to {high}" if low is None else f"{three(low)} to {high}"
-
-
-def percent_of(share: Measured | None) -> str:
-    """A share with its interval, as percentages.
-
-    Args:
-        share: The share; None where nothing was measured.
-
-    Returns:
-        For example "6.25 % [0.160 %, 30.2 %]", or "n/a".
-    """
-    return _with_interval(share, percent)
 
 
 def primary(summary: Summary) -> str | None:
