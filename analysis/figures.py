@@ -76,7 +76,7 @@ def poles(summary: Summary, width: float = WIDE) -> Figure:
     share.set_xlim(left=0)
     share.set_xlim(left=0)
     share.set_title("Share in the persona span", loc="left")
-    share.set_xlabel("shaded: random subspaces reach here")
+    share.set_xlabel("shaded: random subspaces lie here")
     reuse.set_title("Reuse index", loc="left")
     reuse.set_xlabel("0: from scratch · 1: base model")
     for at in (0.0, 1.0):
