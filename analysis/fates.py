@@ -214,8 +214,8 @@ def _called(
     significant = np.nan_to_num(q, nan=1.0) <= rule.q
     gone = (point == "lost") & (table["kept_high"].to_numpy() < rule.lost_ratio)
     points_alike = table["direction"] > table["chance_cosine"]
-    itself = np.diagonal(coordinates.cofiring)[: len(table)]
-    fires_alike = itself > table["chance_cofiring"]
+    fires_alike = 1 - table["gating"] > table["chance_cofiring"]
+    fires_alike &= np.diagonal(coordinates.cofiring)[: len(table)] > table["chance_cofiring"]
     met = (points_alike & fires_alike).to_numpy()
     carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0

@@ -64,4 +64,4 @@ def table(found: Mapping[str, Rows]) -> Table:
 
 def _of(found: Mapping[str, Rows], kind: str, column: str) -> Sequence[tuple[str, Part]]:
     known = {base: rows[kind][column] for base, rows in found.items() if kind in rows}
-    return [(base, Part("", x, x, x)) for base, x in known.items() if x == x]  # NaN is not known
+    return [(base, Part("", *3 * (float(x),))) for base, x in known.items() if x == x]  # not NaN
