@@ -101,14 +101,15 @@ def compare(study: Study) -> Comparison:
     models = {name: one.x for name, one in study.seen.items()}
     starts = starts_of(study)
     shares, likes = dict[tuple[str, str], SpanShare](), dict[str, Beside]()
-    groups = _groups(study)
+    groups, others = _groups(study), None
+    if groups and "latents" in study.spans:
+        others = like_spans(study.firing.rows, groups[1:], len(study.spans["latents"].basis))
     for name, x in models.items() if texts else ():
         mask = text_mask(bench, texts[0])
         moved = starts[name].x if name in starts else bench.x, x
         for span, found in study.spans.items():
             shares[name, span] = share_of(bench, moved, found, mask)
-        if groups and "latents" in study.spans:
-            others = like_spans(study.firing.rows, groups[1:], len(study.spans["latents"].basis))
+        if others is not None:
             shift = (x[mask] - moved[0][mask]).astype(float)
             there = where_another(null_shares(shift, others), overlap(groups[1:]))
             likes[name] = shares[name, "latents"].share, there
@@ -186,20 +187,20 @@ def _groups(study: Study) -> list[np.ndarray]:
     return [chosen, *sets] if overlap(sets) < ALIKE else []
 
 
-def where_another(others: Float[np.ndarray, " sets"], overlap: float) -> tuple[float, float]:
+def where_another(others: Float[np.ndarray, " sets"], common: float) -> tuple[float, float]:
     """Where 95 % of what a set with none of their latents shows would lie, were it like them.
 
     Sets that share latents are more alike than draws: what adds up over latents, of variance v,
-    has a sample variance of (1 - overlap) v over sets, and their mean one of
-    (1 / n + overlap (n - 1) / n) v.
+    has a sample variance of (1 - common) v over sets, and their mean one of
+    (1 / n + common (n - 1) / n) v.
 
     Args:
         others: What every set shows.
-        overlap: Share of latents that two sets have in common.
+        common: Share of latents that two sets have in common.
     """
     n = len(others)
-    v = np.var(others, ddof=1) / (1 - overlap)
-    reach = stats.t.ppf(0.975, n - 1) * np.sqrt(v * (1 + 1 / n + overlap * (n - 1) / n))
+    v = np.var(others, ddof=1) / (1 - common)
+    reach = stats.t.ppf(0.975, n - 1) * np.sqrt(v * (1 + 1 / n + common * (n - 1) / n))
     return float(others.mean() - reach), float(others.mean() + reach)
 
 
