@@ -88,9 +88,10 @@ def key_numbers(summary: Summary) -> list[Table]:
     for name, arm in summary.arms.items():
         latents, contrasts = arm.in_span_share, arm.in_contrast_span_share
         cells = [range_of(latents), null_of(latents), null_of(arm.in_span_share_likes)]
-        cells += [range_of(contrasts), null_of(contrasts), range_of(summary.reuse_index.get(name))]
+        cells += [range_of(contrasts), null_of(contrasts)]
         place.append((name, arm.no_verdict or "given", *cells))
-        told = (arm.repurposed_share, arm.novel_share, arm.fidelity_fvu)
+        index = summary.reuse_index.get(name)
+        told = (index, arm.repurposed_share, arm.novel_share, arm.fidelity_fvu)
         rest.append((name, *map(range_of, told), null_of(arm.fidelity_fvu)))
     head = (
         "tuned model",
@@ -99,15 +100,10 @@ def key_numbers(summary: Summary) -> list[Table]:
         "random spans",
         "other latents' spans",
     )
-    head += ("share in contrast span", "random spans", "reuse index")
+    head += ("share in contrast span", "random spans")
     caption = "Where the change lies: value [95 % interval] beside its null; n/a was not measured"
-    second = (
-        "tuned model",
-        "persona latents repurposed",
-        "live latents novel",
-        "FVU of the base dictionary",
-        "null",
-    )
+    second = ("tuned model", "reuse index", "persona latents repurposed", "live latents novel")
+    second += ("FVU of the base dictionary", "null")
     said = "What became of the latents, and how well the base dictionary still fits"
     return [Table(caption, head, place, frozenset({0, 1})), Table(said, second, rest)]
 
