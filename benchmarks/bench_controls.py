@@ -26,8 +26,8 @@ from jaxtyping import Float
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
-from analysis.bench import ModelBench, lay_bench, residuals, through
-from analysis.carriers import find_carriers
+from analysis.latents.bench import ModelBench, lay_bench, residuals, through
+from analysis.personas.carriers import find_carriers
 from benchmarks.results import RESULTS, append
 from sae.dictionary import Sae, initialise_
 from sae.dictionary.controls import freeze_decoder_

@@ -27,10 +27,10 @@ import torch
 from scipy import stats
 
 import sae
-from analysis.cached import CachesConfig, judge_caches, look_at_caches
+from analysis.fates.subjects import Subject
 from analysis.planted import Pairs, PairsConfig, Planted
-from analysis.subjects import Subject
-from analysis.trace_folder import write_trace
+from analysis.study.cached import CachesConfig, judge_caches, look_at_caches
+from analysis.study.trace_folder import write_trace
 from benchmarks.fates.rules import judged_by_rules
 from benchmarks.fates.score import (
     CALLED,

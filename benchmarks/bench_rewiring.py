@@ -23,9 +23,9 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from analysis.fates.subjects import Subject
 from analysis.planted import rewired, turning
-from analysis.subjects import Subject
-from analysis.tracing import TraceConfig, study
+from analysis.study.tracing import TraceConfig, study
 from benchmarks.results import RESULTS, append
 from sae import read
 from sae.stream.activations import HookPoint

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from scipy import stats
 
-from analysis.bench import lay_bench, residuals
-from analysis.experiments import Plan
-from analysis.experiments.generalising import generalised
-from analysis.schema import Measured
+from analysis.artefact.schema import Measured
+from analysis.latents.bench import lay_bench, residuals
+from analysis.study.experiments import Plan
+from analysis.study.experiments.generalising import generalised
 from benchmarks.results import RESULTS, append
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model

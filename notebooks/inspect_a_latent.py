@@ -30,8 +30,8 @@ warnings.filterwarnings("ignore", "IProgress not found")  # no widgets are neede
 import transformers
 
 import sae
-from analysis.cards import load_trace
-from analysis.figures import fate_bars, personas
+from analysis.report.cards import load_trace
+from analysis.report.figures import fate_bars, personas
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import bridge, load_model
 from sae.stream.text import Document, read_documents

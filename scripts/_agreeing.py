@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 import sae
-from analysis.agreement import Agreement, agreement
-from analysis.bench import lay_bench, residuals, through
-from analysis.folder import read_parts
+from analysis.artefact.folder import read_parts
+from analysis.latents.bench import lay_bench, residuals, through
+from analysis.study.agreement import Agreement, agreement
 from sae.dictionary.crosscoder import Crosscoder
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import sae
-from analysis.cached import HELD_OUT, CachesConfig, caches_of, tokens_of
-from analysis.subjects import Subject
+from analysis.fates.subjects import Subject
+from analysis.study.cached import HELD_OUT, CachesConfig, caches_of, tokens_of
 from sae.dictionary.config import BatchTopKConfig, TopKConfig, config_to_dict
 from sae.dictionary.initialise import initialise_
 from sae.dictionary.sae import Sae

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from analysis.choosing import unlikeness
-from analysis.controls import Control
-from analysis.experiments.plan import Plan
-from analysis.subjects import Subject
-from analysis.tracing import TraceConfig
+from analysis.fates.choosing import unlikeness
+from analysis.fates.controls import Control
+from analysis.fates.subjects import Subject
+from analysis.study.experiments.plan import Plan
+from analysis.study.tracing import TraceConfig
 from sae.errors import ConfigError, InputError
 from scripts._text import named_models
 

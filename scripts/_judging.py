@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from analysis.arms import Arms
-from analysis.folder import read_parts
-from analysis.hypotheses import Judged
-from analysis.parts import Read, verdict_of
-from analysis.summary import read
+from analysis.artefact.folder import read_parts
+from analysis.artefact.summary import read
+from analysis.hypotheses.arms import Arms
+from analysis.hypotheses.judge import Judged
+from analysis.hypotheses.parts import Read, verdict_of
 from sae.errors import InputError
 
 __all__ = ["lines_of", "read_trace"]

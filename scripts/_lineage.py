@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.folder import read_parts
-from analysis.lineage import lineage
+from analysis.artefact.folder import read_parts
+from analysis.fates.lineage import lineage
 from sae.errors import ConfigError, InputError
 
 __all__ = ["FILE", "Config", "by_onset", "told"]

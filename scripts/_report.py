@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from analysis import report
+from analysis.artefact.summary import read
 from analysis.report import controls, words
-from analysis.summary import read
 from scripts._stage import PROVENANCE
 
 __all__ = ["seconds_of", "write_and_tell"]

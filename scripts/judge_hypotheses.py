@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis.hypotheses import judge_all
+from analysis.hypotheses.judge import judge_all
 from scripts._cli import run
 from scripts._judging import lines_of, read_trace
 from scripts._stage import fingerprint, require_own, stage

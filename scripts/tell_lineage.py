@@ -6,7 +6,7 @@ r"""Says when each latent changed along a training run, for how long, and if it 
 The checkpoints are tuned models of one trace, in order of training: `trace_caches --tuned
 [step_0100=CACHE,...]`, or `trace_personas --cast.tuned [step_0100=MODEL,...]` with a dictionary
 continued on each. Prints a table by onset and writes lineage.parquet, a row a latent
-(`analysis.lineage`).
+(`analysis.fates.lineage`).
 """
 
 import sys

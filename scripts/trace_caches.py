@@ -15,8 +15,8 @@ are wrong. Without a null nothing is called.
 import sys
 from dataclasses import asdict
 
-from analysis.cached import study_caches
-from analysis.trace_folder import write_trace
+from analysis.study.cached import study_caches
+from analysis.study.trace_folder import write_trace
 from scripts._caching import Caches, Config
 from scripts._cli import run
 from scripts._meter import Parts

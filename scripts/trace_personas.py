@@ -13,8 +13,8 @@ Small models are laid on the bench side by side, on one thread each.
 import sys
 from dataclasses import asdict
 
-from analysis.trace_folder import write_trace
-from analysis.tracing import study
+from analysis.study.trace_folder import write_trace
+from analysis.study.tracing import study
 from sae.stream.model import load_model
 from scripts._cast import read_organism, texts_of, trace_config
 from scripts._cli import run

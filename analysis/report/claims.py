@@ -1,9 +1,9 @@
 """Claims about personas, each with what this trace says of it."""
 
-from analysis.folder import TraceFolder
-from analysis.hypotheses import Judged, judge_all
-from analysis.marks import three
-from analysis.parts import Part, Read, verdict_of
+from analysis.artefact.folder import TraceFolder
+from analysis.hypotheses.judge import Judged, judge_all
+from analysis.hypotheses.parts import Part, Read, verdict_of
+from analysis.report.marks import three
 from analysis.report.numbers import null_of
 from analysis.report.tables import Table
 

@@ -1,8 +1,8 @@
 """How well personas are told apart, kind of document by kind of document."""
 
-from analysis.marks import three
+from analysis.artefact.schema import Spread, Summary
+from analysis.report.marks import three
 from analysis.report.tables import Table
-from analysis.schema import Spread, Summary
 
 __all__ = ["table"]
 

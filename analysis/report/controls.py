@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from analysis.marks import percent, three
+from analysis.artefact.schema import ControlRates, ErrorRate, Summary
+from analysis.report.marks import percent, three
 from analysis.report.numbers import percent_of
 from analysis.report.tables import Table
-from analysis.schema import ControlRates, ErrorRate, Summary
 
 __all__ = ["missing", "sentences", "table"]
 

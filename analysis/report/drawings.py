@@ -7,10 +7,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from analysis import drawn, figures
-from analysis.canvas import svg
-from analysis.folder import TraceFolder
-from analysis.marks import three
+from analysis.artefact.folder import TraceFolder
+from analysis.report import drawn, figures
+from analysis.report.canvas import svg
+from analysis.report.marks import three
 from analysis.report.numbers import range_of
 from analysis.report.tables import Table, from_frame
 from analysis.report.words import primary

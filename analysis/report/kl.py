@@ -1,8 +1,8 @@
 """What the difference of two models' predictions comes from, part by part."""
 
+from analysis.artefact.schema import Summary
 from analysis.report.numbers import null_of, range_of
 from analysis.report.tables import Table
-from analysis.schema import Summary
 
 __all__ = ["table"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from analysis.marks import percent, three
-from analysis.parts import Part
-from analysis.schema import Measured, SpanDifference
+from analysis.artefact.schema import Measured, SpanDifference
+from analysis.hypotheses.parts import Part
+from analysis.report.marks import percent, three
 
 __all__ = ["null_of", "percent_of", "range_of"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from analysis.cards import HERE, Card, Trace, load_trace, templates
-from analysis.marks import FATE_MARKS
 from analysis.report import claims, contexts, controls, kl, subspaces, tables, words
+from analysis.report.cards import HERE, Card, Trace, load_trace, templates
 from analysis.report.drawings import drawings
+from analysis.report.marks import FATE_MARKS
 from sae.errors import InputError
 
 __all__ = ["build", "write"]

@@ -1,10 +1,10 @@
 """What became of the latents that another run would make differently, taken together."""
 
-from analysis.marks import three
+from analysis.artefact.schema import Measured, Summary
+from analysis.fates.subspaces import told
+from analysis.report.marks import three
 from analysis.report.numbers import range_of
 from analysis.report.tables import Table
-from analysis.schema import Measured, Summary
-from analysis.subspaces import told
 
 __all__ = ["table"]
 

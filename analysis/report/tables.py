@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.marks import three
-from analysis.parts import MATCHED, is_matched
+from analysis.artefact.schema import Measured, Summary
+from analysis.hypotheses.parts import MATCHED, is_matched
+from analysis.report.marks import three
 from analysis.report.numbers import null_of, percent_of, range_of
-from analysis.schema import Measured, Summary
 
 __all__ = [
     "Table",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.marks import mark_of, three
-from analysis.parts import MATCHED, Part, Word, is_matched, verdict_of
+from analysis.artefact.schema import Arm, Measured, SpanDifference, Summary
+from analysis.hypotheses.parts import MATCHED, Part, Word, is_matched, verdict_of
+from analysis.report.marks import mark_of, three
 from analysis.report.numbers import null_of, percent_of, range_of
-from analysis.schema import Arm, Measured, SpanDifference, Summary
 
 __all__ = ["Evidence", "conclusion", "evidence", "fate_sentence", "primary"]
 __all__ += ["scope"]

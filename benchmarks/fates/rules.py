@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
-from analysis.agreement import NU_ERROR, NU_RECONSTRUCTION, binned, written
-from analysis.existence import latent_scaling
-from analysis.intervals import assign_blocks, resample_weights
+from analysis.latents.existence import latent_scaling
 from analysis.planted import Planted
+from analysis.statistics.intervals import assign_blocks, resample_weights
+from analysis.study.agreement import NU_ERROR, NU_RECONSTRUCTION, binned, written
 from benchmarks.fates.score import matched, of_fates
 from sae.dictionary import (
     BatchTopKConfig,

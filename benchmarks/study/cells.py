@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.hypotheses import LEAST_BASES, mean_of
-from analysis.intervals import share_interval
-from analysis.parts import Part, Read
-from analysis.schema import Measured
+from analysis.artefact.schema import Measured
+from analysis.hypotheses.judge import LEAST_BASES, mean_of
+from analysis.hypotheses.parts import Part, Read
+from analysis.statistics.intervals import share_interval
 from sae.errors import InputError
 
 __all__ = [

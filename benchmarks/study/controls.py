@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.parts import Part
+from analysis.hypotheses.parts import Part
 from benchmarks.bench_controls import controls
 from benchmarks.study.cells import Table, shown
 

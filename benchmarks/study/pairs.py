@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from analysis.parts import MATCHED, Part, Read, is_matched, matched
+from analysis.hypotheses.parts import MATCHED, Part, Read, is_matched, matched
 from benchmarks.study.cells import (
     NONE,
     Of,

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.hypotheses import judge_all
-from analysis.parts import Part, Read
+from analysis.hypotheses.judge import judge_all
+from analysis.hypotheses.parts import Part, Read
 from benchmarks.study.cells import (
     NONE,
     Of,

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import summary as summaries
-from analysis.shares import ABOVE, PARTS
+from analysis.artefact import summary as summaries
+from analysis.study.shares import ABOVE, PARTS
 
 PERSONAS = (
     "pirate", "sage", "farmer", "villain", "clerk", "child", "soldier", "poet",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.agreement import binned
+from analysis.study.agreement import binned
 from benchmarks.fates.score import (
     CALLED,
     calibration,

@@ -4,8 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.parts import Read
-from analysis.schema import Arm, Dictionary, ErrorRate, Measured, Size, SpanDifference, Summary
+from analysis.artefact.schema import (
+    Arm,
+    Dictionary,
+    ErrorRate,
+    Measured,
+    Size,
+    SpanDifference,
+    Summary,
+)
+from analysis.hypotheses.parts import Read
 from benchmarks.study.cells import Traced, counted, null_of, number, told, tracing
 from benchmarks.study.tables import markdown, tables
 

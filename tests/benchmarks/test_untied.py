@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.schema import Measured
+from analysis.artefact.schema import Measured
 from benchmarks.bench_untied import ARMS, over_bases, untied
 from training.organism.config import GrowConfig
 

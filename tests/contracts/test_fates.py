@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.coordinates import Coordinates
-from analysis.fates import decide
-from analysis.names import COLUMNS, EMITTED, FATES, REPURPOSED, fate_rows
-from analysis.nulls import Null
+from analysis.artefact.names import COLUMNS, EMITTED, FATES, REPURPOSED, fate_rows
+from analysis.fates.decide import decide
+from analysis.fates.nulls import Null
+from analysis.latents.coordinates import Coordinates
 
 N_NULL = 1200
 POINTS = {

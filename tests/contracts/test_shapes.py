@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from analysis.intervals import assign_blocks, resample_weights
-from analysis.shift import constant_share
+from analysis.latents.shift import constant_share
+from analysis.statistics.intervals import assign_blocks, resample_weights
 
 
 def test_a_wrong_shape_ends_in_an_error_and_not_in_a_broadcast():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import sae
-from analysis.agreement import METHODS
+from analysis.study.agreement import METHODS
 from sae.formats.native import own_words
 from scripts import compare_methods, fit_together
 from scripts._agreeing import lines_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.summary import read
+from analysis.artefact.summary import read
 from sae.errors import ConfigError
 from scripts import continue_dictionary, fit_dictionary, trace_personas
 from scripts._cast import Cast, trace_config

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sae
-from analysis.controls import Control, open_control
+from analysis.fates.controls import Control, open_control
 from sae.dictionary import Crosscoder
 from sae.errors import ConfigError
 from sae.formats.subject import require_one_model

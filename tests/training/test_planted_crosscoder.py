@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from analysis.existence import latent_scaling
-from analysis.intervals import assign_blocks, resample_weights
-from analysis.traces import Firing
+from analysis.latents.existence import latent_scaling
+from analysis.latents.traces import Firing
+from analysis.statistics.intervals import assign_blocks, resample_weights
 from sae.dictionary import (
     BatchTopKConfig,
     Crosscoder,

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from analysis.selectivity import auroc, strata_of
+from analysis.personas.selectivity import auroc, strata_of
 from sae.stream.tokens import tokenize
 from training.organism.corpus import Kind, document, samples, tokenizer
 from training.organism.grammar import DIALECT

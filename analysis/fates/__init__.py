@@ -1,0 +1,1 @@
+"""Coordinates and nulls -> one fate a latent, with error rates measured on held-back nulls."""

@@ -1,0 +1,1 @@
+"""Claims made about personas, judged from traces of several base models."""

@@ -1,0 +1,221 @@
+"""Which nulls a tuned model is held against, and what pooling them gains."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from analysis.fates.choosing import (
+    BY_BULK,
+    BY_CHANGE,
+    choose,
+    choose_by_bulk,
+    pooled,
+    reach,
+    stretched,
+)
+from analysis.fates.nulls import Null
+from analysis.fates.subjects import Seen
+from analysis.fates.tails import unrolled
+from analysis.latents.coordinates import COORDINATES, Coordinates
+from analysis.latents.traces import Firing
+from analysis.statistics.intervals import Interval
+from sae.change import Change
+from sae.errors import ConfigError
+
+MANY = 2000  # latents, whose quartiles err little
+
+
+def null(name, change=1.0, n=40, seed=0, edges=()):
+    rng = np.random.default_rng(seed)
+    values = {c: rng.uniform(size=n) for c in ("direction", "gain", "gating")}
+    errors = {c: np.full(n, change) for c in values}
+    return Null(name, change, np.array(edges, float), np.zeros(n, int), values, errors)
+
+
+def chosen(nulls, goal):
+    found = choose(nulls, {each.name: each.change for each in nulls}, goal)
+    return found and found.names
+
+
+def test_of_one_run_the_checkpoint_that_moved_least_of_those_that_moved_as_far():
+    run = [null(f"a@{i}", change) for i, change in enumerate((3.0, 1.0, 2.0))]
+    assert chosen(run, 1.5) == ("a@2",)
+    assert chosen(run, 3.0) == ("a@0",)
+    assert chosen(run, 3.1) is None
+    assert chosen([], 0.0) is None
+
+
+def test_of_several_runs_one_checkpoint_each():
+    runs = [null("a@0", 1.0), null("c@0", 1.1), null("a@1", 1.05), null("c@1", 0.4)]
+    assert chosen(runs, 0.5) == ("a@0", "c@0")
+    assert chosen(runs, 1.02) == ("a@1", "c@0")
+    assert chosen(runs, 1.08) == ("c@0",)
+
+
+def test_a_run_that_moved_much_further_than_another_is_left_out():
+    nulls = [null("a", 1.0), null("b", 1.25), null("c", 1.3)]
+    assert chosen(nulls, 1.0) == ("a", "b")
+    assert chosen(nulls, 1.28) == ("c",)
+
+
+def test_a_pool_has_the_draws_of_all_and_moved_as_the_least():
+    first, second = null("a", 2.0, 30, seed=1), null("b", 1.0, 40, seed=2)
+    both = pooled([first, second])
+    assert both.names == ("a", "b") and both.name == "a + b" and both.change == 1.0
+    for c, draws in both.values.items():
+        assert draws.tolist() == [*first.values[c], *second.values[c]]
+    assert both.errors["gain"].tolist() == [2.0] * 30 + [1.0] * 40
+    assert both.smallest_p() == pytest.approx(both.n_tests / 71)
+    assert pooled([first]) is first
+
+
+def test_what_another_run_displaced_is_no_draw_and_not_judged():
+    """Each run's draws lack what the other displaced, and keep what it displaced itself."""
+    first, second = (
+        replace(null(*each), displaced=gone)
+        for each, gone in (
+            (("a", 1.0, 30), np.array([3, 4])),
+            (("b", 1.0, 30, 1), np.array([4, 7])),
+        )
+    )
+    both = pooled([first, second])
+    assert both.latent.tolist() == [
+        *np.delete(np.arange(30), [4, 7]),
+        *np.delete(np.arange(30), [3, 4]),
+    ]
+    assert both.values["gain"][3] == first.values["gain"][3]
+    assert both.values["gain"][28 + 5] == second.values["gain"][7]
+    assert both.fragile.tolist() == [3, 4, 7]
+    assert len(first.fragile) == 0  # one run alone cannot say it of latents that it is a draw of
+
+
+def test_nulls_of_other_tokens_are_not_pooled():
+    with pytest.raises(ConfigError, match="different fire rates"):
+        pooled([null("a", edges=[0.1]), null("b", edges=[0.2])])
+    with pytest.raises(ConfigError, match="no nulls"):
+        pooled([])
+
+
+def moved(size, n=200, seed=0, n_changed=0):
+    """Coordinates of latents that all moved by angles, gains and distances of one size."""
+    rng = np.random.default_rng(seed)
+    angle, gain, firing = size * np.abs(rng.normal(size=(3, n)))
+    gain[:n_changed] += 1.0
+    table = pd.DataFrame(
+        {"latent": np.arange(n), "n_fires_base": 500, "n_fires_tuned": 500, "fire_rate": 0.05},
+        range(n),
+    )
+    table["direction"], table["gain"] = np.cos(0.2 * angle), 0.1 * gain
+    table["gating"], table["steady"] = np.sin(0.2 * firing) ** 2, True
+    for c in COORDINATES:
+        table[f"{c}_low"], table[f"{c}_high"] = table[c], table[c]
+    alike, counts = np.eye(n, dtype=np.float32), np.full(n, 500)
+    return Coordinates(table, {}, alike, alike, counts, counts, 10_000)
+
+
+def of(name, size, **more):
+    return Null.of(name, 0.0, moved(size, **more))
+
+
+def tuned(size, **more):
+    firing, none = Firing(sparse.csr_array((1, 1)), np.ones((1, 1))), pd.DataFrame()
+    change, fidelity = Change(0.0, 1.0, 0.0), Interval(0.0, 0.0, 0.0)
+    found = moved(size, **more)
+    return Seen("tuned", change, np.ones((1, 1)), firing, fidelity, found, none, none, fidelity)
+
+
+def test_a_null_displaces_what_points_or_fires_elsewhere():
+    coordinates = moved(0.5)
+    table = coordinates.table
+    table.loc[[5, 11], "direction"], table.loc[9, "gating"] = 0.69, 0.51
+    table.loc[11, "steady"] = False
+    found = Null.of("a", 1.0, coordinates)
+    assert found.displaced.tolist() == [5, 9]
+    assert 11 not in found.latent and len(found.latent) == len(table) - 1
+
+
+def test_reach_is_how_far_latents_moved_less_half_a_standard_error():
+    """Of n latents the median of half a normal distribution errs by 1.17 over the root of n."""
+    error = np.exp(-(2**0.5) * 1.17 / MANY**0.5 / 2)
+    for size in (0.5, 1.0, 2.0):
+        found = list(reach(of("a", 1.0, n=MANY, seed=1), moved(size, n=MANY)).values())
+        assert found == pytest.approx([error / size] * 3, rel=0.08)
+    spared = reach(of("a", 1.0, n=MANY), moved(1.0, n=MANY, n_changed=MANY // 5))
+    assert 0.6 < spared["gain"] < 0.85 * spared["direction"]
+
+
+def test_a_null_is_told_to_have_moved_further_than_it_did_less_often_than_not():
+    """Half a standard error is left by 31 %, however far the model moved."""
+    for size in (0.6, 1.0, 1.6):
+        found = [
+            each * size
+            for seed in range(1, 41)
+            for each in reach(of("a", 1.0, seed=100 + seed), moved(size, seed=seed)).values()
+        ]
+        assert 0.2 < np.mean(np.greater(found, 1.0)) < 0.42
+
+
+@pytest.mark.parametrize("size", [0.6, 1.0, 1.25, 1.6])
+def test_five_percent_are_five_percent_whatever_the_null_moved(size):
+    """Of models that did nothing but move, more or less far than the null, at most .05 are low."""
+    low = []
+    for seed in range(1, 25):
+        one = tuned(size, n=500, seed=seed)
+        held_to = choose_by_bulk([of("a", 1.0, n=500, seed=100 + seed)], one)
+        if held_to is not None:
+            table = one.coordinates.table
+            rate = table["fire_rate"].to_numpy()
+            p = [held_to.p_values(c, table[c].to_numpy(), rate) for c in COORDINATES]
+            low.append(np.mean(held_to.n_tests * np.min(p, axis=0) <= 0.05))
+    assert len(low) >= 12 and 0.02 < np.mean(low) < 0.055
+
+
+def test_stretching_moves_every_draw_on_the_scale_of_judgement():
+    twice = stretched(of("a", 1.0), dict.fromkeys(COORDINATES, 2.0))
+    for c, draws in of("a", 2.0).values.items():
+        assert twice.values[c] == pytest.approx(draws, abs=1e-9)
+
+
+def test_errors_shrink_with_a_null_and_do_not_grow_with_it():
+    one = null("a", 3.0)
+    by = dict.fromkeys(one.values, 2.0) | {"gain": 0.5}
+    errors = stretched(one, by).errors
+    assert errors["direction"].tolist() == one.errors["direction"].tolist()
+    assert errors["gain"].tolist() == (0.5 * one.errors["gain"]).tolist()
+
+
+def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
+    def by(nulls):
+        """How much further every draw of a null of size 1 went."""
+        found = choose_by_bulk(nulls, tuned(1.8, n=MANY))
+        assert found is not None
+        one = of("a", 1.0, n=MANY).values
+        return {c: np.median(unrolled(c, found.values[c]) / unrolled(c, one[c])) for c in one}
+
+    assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.84] * 3, rel=0.02)
+    assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
+    for size, left in ((3.0, 1.84), (5.0, 2.5)):  # one that moved further shrinks to half at most
+        wide = by([of("a", size, n=MANY)])
+        assert wide["gain"] == pytest.approx(left, rel=0.03)
+
+
+def test_among_nulls_of_caches_the_nearest_are_pooled():
+    found = choose_by_bulk([of("half", 0.5), of("one", 0.9), of("two", 2.0)], tuned(1.0))
+    assert found is not None and found.names == ("one",)
+    found = choose_by_bulk([of("half", 0.4), of("one", 0.9), of("more", 1.2)], tuned(1.0))
+    assert found is not None and found.names == ("more", "one")
+
+
+def test_a_held_back_model_is_held_to_the_same_null_at_its_own_size():
+    """Else a null that was stretched for a tuned model would spare it."""
+    nulls = [of("one", 1.0, n=MANY)]
+    wide, held = choose_by_bulk(nulls, tuned(1.8, n=MANY)), tuned(1.0, n=MANY, seed=2)
+    assert wide is not None
+    again = BY_BULK.resize(wide, nulls, held)
+    assert again is not None and again.names == wide.names
+    assert np.std(again.values["gain"]) < 0.7 * np.std(wide.values["gain"])
+    assert BY_BULK.resize(wide, nulls, tuned(3.0, n=MANY)) is None
+    assert BY_CHANGE.resize(wide, nulls, held) is wide
