@@ -12,13 +12,14 @@ of one core. The row is appended to benchmarks/results.jsonl.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from benchmarks.fates.score import (
 from benchmarks.results import RESULTS, ROOT, append
 from sae.dictionary import BatchTopKConfig, TopKConfig
 from sae.stream.cache import save_cache
+from sae.whole import write_json
 
 FIRST_SEED = 1000
 """Rules and settings were chosen on smaller seeds."""
@@ -73,10 +75,29 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def world_of(seed: int, flags: argparse.Namespace) -> PairsConfig:
+    """The world of a seed."""
+    return PairsConfig(flags.n_features, flags.d_in, flags.n_documents, seed=seed)
+
+
+def require_world(folder: Path, config: PairsConfig) -> None:
+    """Makes sure that the caches in a folder are of this world, and notes it beside new ones."""
+    note, plain = folder / "world.json", json.loads(json.dumps(asdict(config)))
+    if note.is_file():
+        held = json.loads(note.read_text(encoding="utf-8"))
+        differing = sorted(k for k in held | plain if held.get(k) != plain.get(k))
+        found = f"caches of a world of another {', '.join(differing)}" if differing else ""
+    else:
+        found = "caches of an unknown world" if (folder / "caches").exists() else ""
+    if found:
+        raise SystemExit(f"bench_fates: {folder} holds {found}; choose another folder with --keep")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(note, plain)
+
+
 def written(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Planted]:
     """The caches of a world, and what is in them."""
-    config = PairsConfig(flags.n_features, flags.d_in, flags.n_documents, seed=seed)
-    world = Pairs(config)
+    world = Pairs(world_of(seed, flags))
     models = {"base": world.base(), "tuned": world.tuned(0), "still": world.drifted(0)}
     models |= {n: world.drifted(k, d) for k, (n, d) in enumerate(NULLS.items(), start=1)}
     models["held"] = world.drifted(9)
@@ -172,6 +193,8 @@ def main() -> None:
     seeds = range(flags.first_seed, flags.first_seed + flags.seeds)
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.jobs) as pool:
         where = flags.keep or Path(name)
+        for seed in seeds:
+            require_world(where / str(seed), world_of(seed, flags))
         each = list(pool.map(lambda seed: traced(where / str(seed), seed, flags), seeds))
     report(each, flags)
 

@@ -126,7 +126,7 @@ def random_text(flags: argparse.Namespace) -> TokenizedText:
 
 
 def fitted(source: Source, clock: Clock, flags: argparse.Namespace) -> None:
-    """Begins a dictionary and takes every step, as `scripts.fit_dictionary` does."""
+    """Begins a dictionary on the first chunks and takes every step; nothing is saved or judged."""
     shape, run = default(flags.d_in)
     dead = max(1, flags.n_tokens // 8)
     run = replace(

@@ -13,7 +13,6 @@ another. The row is appended to benchmarks/results.jsonl.
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from analysis.fates.subjects import Subject
 from analysis.planted import rewired, turning
 from analysis.study.tracing import TraceConfig, study
 from benchmarks.results import RESULTS, append
-from sae import read
+from sae import read, write
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
 from scripts._cast import Cast, cast_of, read_organism
@@ -86,7 +85,9 @@ def planted(flags: argparse.Namespace, folder: Path) -> tuple[TraceConfig, pd.Da
         module = rewired(source.module, hook.layer + 1, turn)
         module.save_pretrained(folder / name)
         source.tokenizer.save_pretrained(folder / name)
-        shutil.copytree(home / "continued" / rung, folder / "continued" / name)
+        # What it reads is as before, so the dictionary is the same, said to be of this model.
+        own = {"model": name, "model_sha256": load_model(folder / name).weights_sha256}
+        write(folder / "continued" / name, dictionary, {**meta, **own})
         plane = np.linalg.svd(units[pairs.ravel()], full_matrices=False)[2]
         inside = ((units @ plane.T) ** 2).sum(axis=1)
         table = pd.DataFrame({"tuned": name, "latent": np.arange(len(rows)), "inside": inside})
@@ -156,5 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

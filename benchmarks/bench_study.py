@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.study.cells import Traced
 from benchmarks.study.controls import Rows, controlled
 from benchmarks.study.tables import markdown, tables
+from sae.whole import write_json, write_text
 from scripts._chain import traced
 from scripts._judging import read_trace
 from scripts._sizes import FULL, QUICK
@@ -72,9 +73,9 @@ def written(found: Sequence[Traced], controls: Mapping[str, Rows], out: Path) ->
     shown = tables(found, controls)
     each = [{"base": t.base, "dictionary": t.dictionary, "commit": t.commit} for t in found]
     record = {"traces": each, **{name: asdict(table) for name, table in shown.items()}}
-    (out / "study.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "study.json", record)
     page = markdown(shown, found)
-    (out / "study.md").write_text(page, encoding="utf-8")
+    write_text(out / "study.md", page)
     return page
 
 

@@ -25,6 +25,7 @@ from analysis.artefact.schema import Measured
 from analysis.latents.bench import lay_bench, residuals
 from analysis.study.experiments import Plan
 from analysis.study.experiments.generalising import generalised
+from benchmarks.bench_study import FIRST_SEED
 from benchmarks.results import RESULTS, append
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
@@ -45,7 +46,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--home", type=Path, default=Path("runs/study"), help="of `make study`")
     parser.add_argument("--out", type=Path, default=Path("runs/untied"), help="for what is grown")
     parser.add_argument("--bases", type=int, default=3, help="base models in either world")
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--quick", action="store_true", help="too little to say anything")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the row goes")
     return parser.parse_args()
@@ -54,6 +55,17 @@ def parsed() -> argparse.Namespace:
 def untied(grown: GrowConfig) -> GrowConfig:
     """The same organism in the other world, with the two arms alone."""
     return replace(grown, world=replace(grown.world, tied=False), arms=ARMS)
+
+
+def studied(flags: argparse.Namespace) -> dict[int, Path]:
+    """Organisms of the study by seed, all seen to be there before anything is grown."""
+    seeds = range(flags.first_seed, flags.first_seed + flags.bases)
+    homes = {seed: flags.home / f"base-{seed}" / "organism" for seed in seeds}
+    missing = [str(each) for each in homes.values() if not (each / "organism.json").is_file()]
+    if missing:
+        do = "grow them by `make study`, or choose --home, --first-seed and --bases"
+        raise SystemExit(f"bench_untied: no finished organism in {', '.join(missing)}; {do}")
+    return homes
 
 
 def moved(organism: Path) -> Measured | None:
@@ -98,13 +110,12 @@ def main() -> None:
     size = QUICK if flags.quick else FULL
     found: dict[str, dict[str, Measured]] = {"tied": {}, "untied": {}}
     learned = dict[str, dict[str, bool]]()
-    for seed in range(flags.first_seed, flags.first_seed + flags.bases):
+    for seed, tied in studied(flags).items():
         other = flags.out / f"base-{seed}"
         grow_organism.main(grow_organism.Config(other, untied(size.grow(seed))))
         record = read_organism(other)["arms"]
         learned[str(seed)] = {name: bool(record[name]["learned"]) for name in ARMS}
-        homes = {"tied": flags.home / f"base-{seed}" / "organism", "untied": other}
-        for world, home in homes.items():
+        for world, home in {"tied": tied, "untied": other}.items():
             if (one := moved(home)) is None:
                 raise SystemExit(f"bench_untied: {home} has too few words or personas for it")
             found[world][str(seed)] = one

@@ -1,7 +1,7 @@
 """The flags of `compare_methods`, and what they ask for."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,24 @@ from analysis.study.agreement import Agreement, agreement
 from sae.dictionary.crosscoder import Crosscoder
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
-from sae.formats.subject import OF
+from sae.formats.subject import OF, require_models
 from sae.stream.activations import HookPoint
 from sae.stream.model import check_pair, load_model
 from sae.stream.text import Columns
 from scripts._cast import Cast, cast_of, read_organism, texts_of
-from scripts._text import ReadConfig, named_models, read_text
+from scripts._text import LengthConfig, named_models, read_text
 
 __all__ = ["Config", "agreed", "lines_of", "pair_of"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two models."""
+
+    base: str | None = None
+    """Folder or hub id of the base model."""
+    tuned: tuple[str, ...] = ()
+    """Tuned models as NAME=PATH; the one of `--tuned` is taken."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +56,13 @@ class Config:
     """Name of the tuned model in the trace."""
     organism: Path | None = None
     """Folder of an organism, whose models and text are used where none are named."""
-    cast: Cast = field(default_factory=Cast)
-    """Which model plays which part."""
+    cast: Pair = field(default_factory=Pair)
+    """Which models were traced."""
     text: tuple[Path, ...] = ()
     """Jsonl files of held-out text, or folders of them."""
     columns: Columns | None = None
     """How to read jsonl that is not labelled text."""
-    read: ReadConfig = field(default_factory=ReadConfig)
+    read: LengthConfig = field(default_factory=LengthConfig)
     """How much of the text to read."""
     seed: int = 0
     """Of the trace, and of draws of latents."""
@@ -64,7 +74,8 @@ def pair_of(config: Config) -> tuple[str, str]:
     Raises:
         ConfigError: One of them is not named.
     """
-    cast = cast_of(config.cast, read_organism(config.organism), config.organism)
+    named = Cast(config.cast.base, config.cast.tuned)
+    cast = cast_of(named, read_organism(config.organism), config.organism)
     paths = named_models(cast.tuned, "--cast.tuned")
     if config.tuned not in paths or cast.base is None:
         found = ", ".join(paths) or "no tuned models"
@@ -95,14 +106,14 @@ def agreed(config: Config) -> Callable[[], dict[str, Any]]:
     difference, of_difference = _of(config.difference, "difference", meta)
     check_pair(base, model)
     pair = [(each.name, each.weights_sha256) for each in (base, model)]
-    _require_models(config.continued / "base", [meta], pair[:1], "name its model as --cast.base")
+    require_models(config.continued / "base", [meta], pair[:1], "name its model as --cast.base")
     at = config.continued / config.tuned
     if at.is_dir():
         do = f"name its model in --cast.tuned as {config.tuned}"
-        _require_models(at, [sae.read(at)[1]], pair[1:], do)
+        require_models(at, [sae.read(at)[1]], pair[1:], do)
     do = f"fit it with fit_together --models {base.name} {model.name}"
-    _require_models(config.crosscoder, of_crosscoder, pair, do)
-    _require_models(config.difference, of_difference, pair, do)
+    require_models(config.crosscoder, of_crosscoder, pair, do)
+    require_models(config.difference, of_difference, pair, do)
     texts = texts_of(config.text, config.organism)
     text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
     bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
@@ -132,26 +143,6 @@ def _of(path: Path, kind: str, own: dict[str, Any]) -> tuple[Sae, list[dict[str,
         do = "fit it at the trace's hook"
         raise ConfigError(f"{path} at {own.get('hook')}", str(meta.get("hook")), do)
     return found.eval(), of["models"]
-
-
-def _require_models(
-    path: Path, told: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, str]], do: str
-) -> None:
-    """Refuses a dictionary that says it was fitted on other weights, or in another order.
-
-    Args:
-        path: Where it is.
-        told: What it says of each of its models; one that says no hash, as of another library,
-            is believed.
-        models: Name and hash of the weights of each that is wanted.
-        do: The next step.
-    """
-    said, wanted = [each.get("model_sha256") for each in told], [each for _, each in models]
-    if len(said) == len(wanted) and all(a in (None, b) for a, b in zip(said, wanted, strict=True)):
-        return
-    found = " and ".join(each.get("model") or "an unnamed model" for each in told)
-    found += ", in that order" if said == wanted[::-1] else ", with other weights"
-    raise ConfigError(f"{path} of {' and '.join(name for name, _ in models)}", found, do)
 
 
 def _require_traced(file: Path, path: Path, own: Sae) -> None:

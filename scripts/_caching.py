@@ -23,6 +23,7 @@ from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import CacheSource
 from sae.stream.cache import ActivationCache
+from sae.whole import write_json
 from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of
 from scripts._source import sample_of
@@ -131,10 +132,8 @@ class Caches:
             rows.append(each)
             numbers = f"l0 {each.l0:.1f}, fvu {each.fvu:.3f}, {each.nats:.1f} nats a token"
             print(f"forelimb: k {each.k}: {numbers}", file=sys.stderr)
-        table = json.dumps({"k": best(rows), "trials": [asdict(each) for each in rows]}, indent=2)
-        draft = self.config.out / "k" / ".trials.json"
-        draft.write_text(table + "\n", encoding="utf-8")
-        draft.replace(draft.with_name("trials.json"))
+        table = {"k": best(rows), "trials": [asdict(each) for each in rows]}
+        write_json(self.config.out / "k" / "trials.json", table)
         return {"k": best(rows)}
 
     def _choose(self) -> None:

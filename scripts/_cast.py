@@ -15,7 +15,7 @@ from sae.errors import ConfigError, InputError
 from scripts._text import named_models
 
 __all__ = ["Cast", "Traced", "cast_of", "continued_models", "read_organism", "texts_of"]
-__all__ += ["trace_config"]
+__all__ += ["models_of", "trace_config"]
 
 ROUNDING = 1e-3
 SHARED = 1.2  # times an arm's change: so far a null may have moved that serves another arm too
@@ -58,11 +58,11 @@ def cast_of(named: Cast, organism: Mapping[str, Any], folder: Path | None) -> Ca
         roles = {name: arm["role"] for name, arm in organism["arms"].items()}
         paths = {name: f"{name}={folder / 'models' / name}" for name in roles}
         sets, held_back = _nulls(roles)
-        poles = [name for name, role in roles.items() if role == "pole"]
-        tuned = tuple(paths[name] for name, role in roles.items() if role != "null")
+        tuned = named.tuned or tuple(paths[n] for n, role in roles.items() if role != "null")
+        poles = [n for n in named_models(tuned, "--cast.tuned") if roles.get(n) == "pole"]
         named = Cast(
             named.base or str(folder / "models" / "base"),
-            named.tuned or tuned,
+            tuned,
             named.null or tuple(paths[name] for name in sets),
             named.held_back or (paths[held_back] if held_back else None),
             named.pole or next(iter(poles), None),
@@ -114,21 +114,27 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
     """What the analysis is asked, from what a door was asked.
 
     Raises:
-        ConfigError: There is no base or no tuned model, or two models or controls have one name.
+        ConfigError: There is no base or no tuned model, two models or controls have one name, one
+            model has two parts, or the pole is not traced.
     """
     cast = cast_of(door.cast, organism, door.organism)
+    tuned, nulls = (
+        _subjects(each, flag)
+        for each, flag in ((cast.tuned, "--cast.tuned"), (cast.null, "--cast.null"))
+    )
     held_back = _subjects([cast.held_back] if cast.held_back else (), "--cast.held_back")
     assert cast.base is not None
+    _require_apart(cast.base, (*tuned, *nulls, *held_back))
+    if cast.pole is not None and cast.pole not in [each.name for each in tuned]:
+        found = f"tuned models {', '.join(each.name for each in tuned)}"
+        raise ConfigError(f"--cast.pole {cast.pole}", found, "name one of these")
     observer = door.organism / "observer.parquet" if door.organism else None
     return TraceConfig(
         cast.base,
         door.dictionary,
         door.continued,
-        tuple(
-            replace(each, start=_start(each.name, organism, door.organism))
-            for each in _subjects(cast.tuned, "--cast.tuned")
-        ),
-        _subjects(cast.null, "--cast.null"),
+        tuple(replace(e, start=_start(e.name, organism, door.organism)) for e in tuned),
+        nulls,
         next(iter(held_back), None),
         cast.pole,
         observer,
@@ -137,6 +143,35 @@ def trace_config(door: Traced, organism: Mapping[str, Any]) -> TraceConfig:
         Plan.of(organism),
         door.effects,
     )
+
+
+def models_of(trace: TraceConfig) -> dict[str, str]:
+    """Every model by name that fates come from: tuned ones, what these began as, nulls' rungs.
+
+    Args:
+        trace: Which models are traced.
+
+    Raises:
+        InputError: On no checkpoint of a null was the dictionary continued.
+    """
+    found = {each.name: each.path for each in trace.tuned}
+    found |= {f"{e.name} start": e.start for e in trace.tuned if e.start is not None}
+    for null in (*trace.nulls, trace.held_back):
+        found |= {} if null is None else null.rungs(trace.continued)
+    return found
+
+
+def _require_apart(base: str, subjects: Sequence[Subject]) -> None:
+    """Every model has one name and one part: judged by itself, it is measured by its own errors."""
+    names, paths = {"base"}, {Path(base).absolute()}
+    for each in subjects:
+        path = Path(each.path).absolute()
+        if each.name in names or path in paths:
+            found = f"{each.path} twice" if path in paths else f"two models named {each.name}"
+            do = "give every model one part, with a name of its own, as NAME=PATH"
+            raise ConfigError("--cast", found, do)
+        names.add(each.name)
+        paths.add(path)
 
 
 def _nulls(roles: Mapping[str, str]) -> tuple[list[str], str | None]:
@@ -245,8 +280,11 @@ def read_organism(folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {}
     path = folder / "organism.json"
+    asked, do = f"an organism in {folder}", "grow it with `python -m scripts.grow_organism`"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        do = "grow it with `python -m scripts.grow_organism`"
-        raise InputError(f"an organism in {folder}", "no readable organism.json", do) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(asked, "no readable organism.json", do) from error
+    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
+        raise InputError(asked, "an organism.json without arms", do)
+    return found

@@ -1,4 +1,4 @@
-"""What every door shares: parsing, one-line messages, exit codes, ends by signal, progress.
+"""What every door shares: parsing, one-line messages, exit codes, ends by signal.
 
 A door is a module with a config and a `main` that takes it, and ends with
 
@@ -10,23 +10,20 @@ import errno
 import os
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from tqdm import tqdm
-
 from sae.errors import ForelimbError, InputError
 from scripts._config import parse
+from training.interrupt import end_by
 
-__all__ = ["exit_codes", "progress", "run"]
+__all__ = ["exit_codes", "run"]
 
 Config = TypeVar("Config")
-Item = TypeVar("Item")
-SECONDS_BETWEEN_LINES = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Terminated(BaseException):
@@ -74,8 +71,7 @@ def run(
         The exit code, for `sys.exit`.
     """
     # SIGINT too: a background job of a script inherits it ignored.
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
-    before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+    before = {each: signal.signal(each, _stop) for each in SIGNALS}
     try:
         config = parse(
             config_class,
@@ -89,11 +85,11 @@ def run(
     except SystemExit as end:  # help and print_config end so, with 0
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        _end_by(signal.SIGINT)
+        end_by(signal.SIGINT)
     except _Terminated:
-        _end_by(signal.SIGTERM)
+        end_by(signal.SIGTERM)
     except BrokenPipeError:
-        _end_by(signal.SIGPIPE)
+        end_by(signal.SIGPIPE)
     except Exception as error:  # noqa: BLE001  the last resort: a line instead of a traceback
         return _told(error, main)
     finally:
@@ -108,19 +104,10 @@ def _hush() -> None:
         transformers.utils.logging.disable_progress_bar()
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-    raise _Terminated
-
-
-def _end_by(number: signal.Signals) -> NoReturn:
-    """Ends the process because of a signal, so that shells and schedulers see what happened."""
-    if number != signal.SIGPIPE:
-        sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    raise SystemExit(128 + number)
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
 
 def _told(error: Exception, main: Callable[..., object]) -> int:
@@ -161,55 +148,3 @@ def _command(main: Callable[..., object]) -> str:
 def _epilog() -> str:
     lines = [f"  {code:>3}  {meaning}" for code, meaning in exit_codes().items()]
     return "\n".join(["exit codes:", *lines])
-
-
-def progress(
-    items: Iterable[Item], label: str, total: int | None = None, unit: str = "it"
-) -> Iterator[Item]:
-    """The same items, with their progress on stderr: a bar on a terminal, else a line at a time.
-
-    Args:
-        items: What is gone through.
-        label: What is being done, in front of the count.
-        total: How many there will be; None for `len(items)` where there is one.
-        unit: What is counted.
-
-    Yields:
-        Each item.
-
-    Example:
-        >>> list(progress([1, 2], "adding"))
-        [1, 2]
-    """
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # pyright: ignore[reportArgumentType]
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, unit=unit, file=sys.stderr)
-    else:
-        yield from _lines(items, label, total, unit)
-
-
-def _lines(items: Iterable[Item], label: str, total: int | None, unit: str) -> Iterator[Item]:
-    """The same items, with a whole line on stderr every few seconds and at the end of long runs."""
-    start = told = time.monotonic()
-    count = 0
-
-    def tell(now: float) -> None:
-        shape = "{desc}: {n_fmt}{unit} in {elapsed}, {rate_fmt}"
-        if total is not None:
-            count_of = "{desc}: {n_fmt}/{total_fmt}{unit} ({percentage:.0f}%)"
-            shape = count_of + ", {rate_fmt}, {remaining} left"
-        line = tqdm.format_meter(
-            count, total or 0, now - start, prefix=label, unit=unit, bar_format=shape
-        )
-        print(line, file=sys.stderr, flush=True)
-
-    for item in items:
-        yield item
-        count += 1
-        now = time.monotonic()
-        if now - told >= SECONDS_BETWEEN_LINES:
-            told = now
-            tell(now)
-    if told > start:
-        tell(time.monotonic())

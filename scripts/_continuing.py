@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import sae
 from sae import sanity_check
 from sae.abreast import Tell
 from sae.dictionary.config import SaeConfig
-from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
 from sae.formats import located, recognise
 from sae.formats.scales import with_unit_rows
@@ -109,6 +107,7 @@ class Continuation:
         config: The flags.
         purpose: What the dictionary is wanted for, in words.
         train_of: The run.
+        flag: By which the base model is named, for messages.
 
     Raises:
         ConfigError: The dictionary does not say what it is of, is of several models, or does not
@@ -117,9 +116,13 @@ class Continuation:
     """
 
     def __init__(
-        self, config: Config, purpose: str = "to continue", train_of: TrainOf = _continued
+        self,
+        config: Config,
+        purpose: str = "to continue",
+        train_of: TrainOf = _continued,
+        flag: str = "--base",
     ) -> None:
-        self.config = config
+        self.config, self._flag, self._is_sound = config, flag, False
         self.file = recognise(located(config.dictionary))[1]
         found, self.meta = sae.read(self.file)
         require_one_model(self.meta, f"{purpose} {config.dictionary}")
@@ -127,7 +130,7 @@ class Continuation:
         self.base_name = config.base or self.meta["model"]
         if self.base_name is None:
             do = "name the one it was fitted on"
-            raise ConfigError("--base", "a dictionary that names no model", do)
+            raise ConfigError(flag, "a dictionary that names no model", do)
         if self.meta["hook"] is None:
             asked = f"the hook of {config.dictionary}"
             raise ConfigError(asked, "a dictionary without one", "write it anew with its hook")
@@ -146,12 +149,11 @@ class Continuation:
     @property
     def what(self) -> dict[str, Any]:
         """What the flags say of every run, besides its inputs."""
-        flags = asdict(self.config)
-        return {name: flags[name] for name in OF_THE_RUN}
+        return {name: each for name, each in asdict(self.config).items() if name in OF_THE_RUN}
 
     @property
     def _revision(self) -> str | None:
-        return None if self.config.base else self.meta["revision"]
+        return self.config.read.revision if self.config.base else self.meta["revision"]
 
     @cached_property
     def base(self) -> LanguageModel:
@@ -164,7 +166,7 @@ class Continuation:
         for name, value in found.items():
             if told.get(name) not in (None, value):
                 asked = f"{base.name} as the model of {self.config.dictionary}"
-                do = "name the model it was fitted on with --base"
+                do = f"name the model it was fitted on with {self._flag}"
                 raise ConfigError(asked, f"{name} {value}, not {told[name]}", do)
         return base
 
@@ -175,8 +177,7 @@ class Continuation:
     @cached_property
     def held_out(self) -> TokenizedText:
         """What the dictionaries are judged on."""
-        text = evenly(self._text("confirm"), self.config.judge_documents)
-        return by_length(text)
+        return by_length(evenly(self._text("confirm"), self.config.judge_documents))
 
     @cached_property
     def unmarked_text(self) -> TokenizedText:
@@ -189,16 +190,19 @@ class Continuation:
         """The same, with what is an outlier for the base marked."""
         return with_shared_outliers(self.base, self.unmarked_text, self.hook)
 
-    @cached_property
-    def is_sound(self) -> bool:
-        """Whether another library's dictionary explains the base model; raises where not."""
-        if self.meta.get("source"):
+    def require_sound(self) -> None:
+        """Sees, once, that another library's dictionary explains the base model.
+
+        Raises:
+            InputError: It does not.
+        """
+        if self.meta.get("source") and not self._is_sound:
             text = evenly(self.held_out, 32)
             kept = torch.from_numpy(~text.table["is_special"].to_numpy(bool))
             with torch.no_grad():
                 found = [x[self.hook].cpu() for _, x in harvest(self.base, text, [self.hook])]
             sanity_check(self.dictionary, torch.cat(found)[kept], self.meta)
-        return True
+            self._is_sound = True
 
     def open(self, path: str) -> LanguageModel:
         """A tuned model, once it is seen to be a twin of the base model.
@@ -208,7 +212,7 @@ class Continuation:
             InputError: It is missing or damaged, its activations are not finite, or another
                 library's dictionary does not explain those of the base model.
         """
-        assert self.is_sound
+        self.require_sound()
         model = open_model(path, self.config.read, self.config.run.device)
         check_pair(self.base, model)
         require_hook(model, self.held_out, str(self.hook))
@@ -256,7 +260,7 @@ class Continuation:
             source=shared_source(model, self.text, self.hook),
             sae=replace(self.dictionary.config, d_sae=width + config.n_added),
             train=self.train,
-            begin=self._begin,
+            begin=lambda x: continued(self.dictionary, x, config.n_added, self.train.seed),
             judge=partial(judged, watch=(f"{name}: held-out text", tell)),
             meta={**said_of(model, self.hook), "base_model": self.base.name, "base_d_sae": width},
             identity=identity,
@@ -267,9 +271,6 @@ class Continuation:
             sample_tokens=CONTINUED_SAMPLE_TOKENS,
         )
         return partial(fit_into, job, tell)
-
-    def _begin(self, sample: Tensor) -> Sae:
-        return continued(self.dictionary, sample, self.config.n_added, self.train.seed)
 
 
 def continue_on(

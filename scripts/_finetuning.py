@@ -97,7 +97,7 @@ def shared_of(config: Config) -> Continuation:
         read=config.read,
         run=RunConfig(device=config.device),
     )
-    return Continuation(asked, "to fine-tune on KL", _train_of)
+    return Continuation(asked, "to fine-tune on KL", _train_of, "--model")
 
 
 def _train_of(meta: Mapping[str, Any], shape: SaeConfig, changes: TrainChanges) -> TrainConfig:
@@ -127,7 +127,7 @@ def finetuned(config: Config, shared: Continuation) -> Callable[[], dict[str, An
         do = "choose a new folder with --out"
         raise ConfigError(f"--out {config.out}", "the dictionary to fine-tune itself", do)
     require_own(config.out, "a dictionary", *MARKS)
-    assert shared.is_sound
+    shared.require_sound()
     model, hook = shared.base, shared.hook
     require_hook(model, shared.held_out, str(hook))
     judged = partial(judge, model=model, text=shared.held_out, hook=hook)

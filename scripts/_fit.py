@@ -21,6 +21,7 @@ from sae.stream.activations import HookPoint
 from sae.stream.buffer import ActivationBuffer, Source
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
+from sae.whole import write_json
 from scripts._source import BUFFER_BYTES, sample_of
 from scripts._stage import flat, git_commit
 from scripts._text import watched
@@ -196,9 +197,7 @@ def _clear(job: Job) -> None:
 def _note(job: Job, is_finished: bool) -> None:
     job.states.mkdir(parents=True, exist_ok=True)
     record = {"is_finished": is_finished, "run": job.identity}
-    draft = job.states / ".run.json"
-    draft.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    draft.replace(job.states / "run.json")
+    write_json(job.states / "run.json", record, default=str)
 
 
 def _state(job: Job) -> TrainState | None:

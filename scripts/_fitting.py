@@ -33,7 +33,7 @@ class Config:
     out: Path
     """Folder that gets the dictionary, its numbers and the run's saved states."""
     recipe: str = "default"
-    """Dictionary and run to start from: organism, stories260k or default."""
+    """Dictionary and run to start from: cache, organism, stories260k or default."""
     sae: SaeChanges = field(default_factory=SaeChanges)
     """What differs from the recipe's dictionary."""
     train: TrainChanges = field(default_factory=TrainChanges)

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.errors import ConfigError, InputError
+from sae.whole import write_json
 
 __all__ = ["PROVENANCE", "SCHEMA", "changes", "fingerprint", "flat", "git_commit"]
 __all__ += ["prepared_stage", "require_own", "stage"]
@@ -89,9 +89,7 @@ def stage(
         "facts": dict(facts or {}),
         "artefact": _read(out_dir),
     }
-    temporary = out_dir / f".{PROVENANCE}.{os.getpid()}"
-    temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    temporary.replace(out_dir / PROVENANCE)
+    write_json(out_dir / PROVENANCE, record, default=str)
     return True
 
 
@@ -158,9 +156,10 @@ def git_commit() -> str | None:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of a folder's files.
 
-    Left out of a folder: each `provenance.json`, which holds the time of day, and `state/`, which
-    is what a run needs to go on. A folder with a `manifest.json` is represented by that alone,
-    since a manifest names the hash of every shard.
+    Left out of a folder: each `provenance.json`, which holds the time of day, and at any depth
+    what lies in a folder named `state`, which is what a run needs to go on. A folder
+    with a `manifest.json` is represented by that alone, since a manifest names the hash of every
+    shard.
 
     Args:
         path: A file or a folder.
@@ -181,7 +180,7 @@ def fingerprint(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         name = file.relative_to(path)
-        if name.name != PROVENANCE and name.parts[0] != "state":
+        if name.name != PROVENANCE and "state" not in name.parts[:-1]:
             total.update(f"{name.as_posix()}\0{_sha256(file)}\n".encode())
     return total.hexdigest()
 

@@ -19,8 +19,10 @@ from sae.stream.tokens import TokenizedText, tokenize
 from scripts._meter import Meter
 from scripts._stage import fingerprint
 
-__all__ = ["ReadConfig", "by_length", "enough", "evenly", "named_models", "open_model", "read_text"]
+__all__ = ["LengthConfig", "ReadConfig", "by_length", "enough", "evenly", "named_models"]
 __all__ += [
+    "open_model",
+    "read_text",
     "require_hook",
     "said_of",
     "sha256_of_model",
@@ -34,28 +36,35 @@ SPARE = 1.02
 
 
 @dataclass(frozen=True)
-class ReadConfig:
-    """How model and text are read."""
+class LengthConfig:
+    """How much of the text is read."""
 
     max_length: int | None = None
     """Most tokens of a document, what is beyond is cut off; None: as many as the model takes."""
     max_documents: int | None = None
-    """Most documents of a split, evenly spaced over the files; None: all."""
+    """Most documents at a reading, of all splits it takes together, evenly spaced over the files;
+    None: all."""
     seed: int = 0
     """Seed of the splits of foreign text; labelled text brings its own."""
-    revision: str | None = None
-    """Branch, tag or commit of a model on the hub."""
 
     def __post_init__(self) -> None:
         if self.max_documents is not None and self.max_documents < 1:
             raise ConfigError(f"max_documents={self.max_documents}", "no text", "give 1 or more")
 
 
+@dataclass(frozen=True)
+class ReadConfig(LengthConfig):
+    """How model and text are read."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+
+
 def read_text(
     model: LanguageModel,
     files: Sequence[Path],
     columns: Columns | None,
-    read: ReadConfig,
+    read: LengthConfig,
     splits: Sequence[str],
 ) -> TokenizedText:
     """The documents of some splits, as the ids a model reads.

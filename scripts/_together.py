@@ -72,7 +72,7 @@ class Config:
     of: CrosscoderFit | DifferenceFit
     """What is fitted."""
     recipe: str = "default"
-    """Dictionary and run to start from: organism, stories260k or default."""
+    """Dictionary and run to start from: cache, organism, stories260k or default."""
     sae: SaeChanges = field(default_factory=SaeChanges)
     """What differs from the recipe's dictionary."""
     train: TrainChanges = field(default_factory=TrainChanges)

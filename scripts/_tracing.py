@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sae.stream.text import Columns
 from scripts._cast import Cast
-from scripts._text import ReadConfig
+from scripts._text import LengthConfig
 
 __all__ = ["Config"]
 
@@ -28,7 +28,7 @@ class Config:
     """Jsonl files of held-out text, or folders of them."""
     columns: Columns | None = None
     """How to read jsonl that is not labelled text."""
-    read: ReadConfig = field(default_factory=ReadConfig)
+    read: LengthConfig = field(default_factory=LengthConfig)
     """How much of the text to read."""
     effects: int = 16
     """Tokens a latent on which it is ablated and steered in every model; 0 leaves effects out."""

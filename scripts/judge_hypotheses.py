@@ -6,12 +6,12 @@ Prints a table and writes hypotheses.json. Several traces, of other base models 
 are judged together; with fewer than three base models intervals cover documents and latents alone.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from analysis.hypotheses.judge import judge_all
+from sae.whole import write_json
 from scripts._cli import run
 from scripts._judging import lines_of, read_trace
 from scripts._stage import fingerprint, require_own, stage
@@ -43,9 +43,7 @@ def main(config: Config) -> None:
 
     def work() -> dict[str, int]:
         rows = [asdict(each) for each in judged]
-        draft = config.out / f".{FILE}"
-        draft.write_text(json.dumps({"claims": rows}, indent=2) + "\n", encoding="utf-8")
-        draft.replace(config.out / FILE)
+        write_json(config.out / FILE, {"claims": rows})
         return {"n_traces": len(traces)}
 
     stage(config.out, inputs, asdict(config), work)

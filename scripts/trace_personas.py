@@ -3,7 +3,8 @@ r"""Traces the latents of a base model's dictionary into tuned models, and says 
     python -m scripts.trace_personas --organism runs/demo/organism \
         --dictionary runs/demo/dictionary --continued runs/demo/continued --out runs/demo/trace
 
-Two cores, 200,000 held-out tokens, four tuned models and two nulls: two minutes and 3.5 GiB. Models
+Two cores, 200,000 held-out tokens, the four tuned models and three nulls of the demo: two minutes
+and 3.5 GiB. Models
 from elsewhere are named: `--cast.base B --cast.tuned [assistant=A] --cast.null [continued_a=C]`.
 Other dictionaries of the base say what they alone change: `--cast.again same_weights=D`, the same
 dictionary continued with another seed, and `--cast.other_seed dictionary_seed=E`, one fitted anew.
@@ -16,7 +17,7 @@ from dataclasses import asdict
 from analysis.study.trace_folder import write_trace
 from analysis.study.tracing import study
 from sae.stream.model import load_model
-from scripts._cast import read_organism, texts_of, trace_config
+from scripts._cast import models_of, read_organism, texts_of, trace_config
 from scripts._cli import run
 from scripts._meter import Parts
 from scripts._report import seconds_of, write_and_tell
@@ -32,9 +33,11 @@ def main(config: Config) -> None:
     texts = texts_of(config.text, config.organism)
     inputs = {name: fingerprint(getattr(config, name)) for name in ("dictionary", "continued")}
     inputs["model base"] = sha256_of_model(trace.base)
-    inputs |= {f"model {each.name}": sha256_of_model(each.path) for each in trace.tuned}
+    inputs |= {f"model {name}": sha256_of_model(path) for name, path in models_of(trace).items()}
     inputs |= {f"control {each.name}": fingerprint(each.path) for each in trace.controls}
     inputs["text"] = sha256_of_text(texts)
+    if trace.observer is not None:
+        inputs["observer"] = fingerprint(trace.observer)
     require_own(config.out, "a trace", "summary.json", "fates.parquet", "provenance.json")
     stages = seconds_of(config.organism, config.dictionary, config.continued)
 

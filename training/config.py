@@ -5,7 +5,7 @@ from typing import Any
 
 from sae.errors import ConfigError
 
-__all__ = ["TrainConfig"]
+__all__ = ["TrainConfig", "require"]
 
 ENCODER_DTYPES = ("float32", "bfloat16")
 RETIRED = (("k_aux", None),)  # options of earlier files, with the value that is the rule now
@@ -59,25 +59,26 @@ class TrainConfig:
 
     encoder_dtype: str = "float32"
     """Type of the encoder's product: float32, or bfloat16, which is faster where the processor
-    multiplies it (CUDA, AVX512-BF16, AMX). Weights, gradients and Adam stay in float32."""
+    multiplies it (CUDA, AMX). Weights, gradients and Adam stay in float32."""
 
     seed: int = 0
-    """Seed of everything drawn for the run: initial rows, added latents."""
+    """Seed of everything drawn for the run: initial rows, added latents; 0 or more."""
 
     def __post_init__(self) -> None:
         """Checks every range, so that a run cannot fail on one an hour later."""
         for name in ("n_tokens", "batch_tokens", "dead_after_tokens"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
         for name in ("warmup", "decay"):
             share = getattr(self, name)
-            _require(0 <= share <= 1, name, share, "choose a share between 0 and 1")
+            require(0 <= share <= 1, name, share, "choose a share between 0 and 1")
         held = self.encoder_dtype in ENCODER_DTYPES
-        _require(held, "encoder_dtype", self.encoder_dtype, f"choose {' or '.join(ENCODER_DTYPES)}")
+        require(held, "encoder_dtype", self.encoder_dtype, f"choose {' or '.join(ENCODER_DTYPES)}")
         for beta in self.betas:
-            _require(0 <= beta < 1, "betas", self.betas, "choose both in [0, 1)")
-        _require(self.lr is None or self.lr > 0, "lr", self.lr, "choose a positive rate or None")
-        _require(self.aux_weight >= 0, "aux_weight", self.aux_weight, "choose 0 or more")
-        _require(self.grad_clip > 0, "grad_clip", self.grad_clip, "choose a positive norm")
+            require(0 <= beta < 1, "betas", self.betas, "choose both in [0, 1)")
+        require(self.lr is None or self.lr > 0, "lr", self.lr, "choose a positive rate or None")
+        for name in ("aux_weight", "seed"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "choose 0 or more")
+        require(self.grad_clip > 0, "grad_clip", self.grad_clip, "choose a positive norm")
 
     @property
     def n_steps(self) -> int:
@@ -116,7 +117,17 @@ class TrainConfig:
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
 
 
-def _require(holds: bool, name: str, value: Any, do: str) -> None:
-    """Raises a ConfigError for the named field unless its condition holds."""
+def require(holds: bool, name: str, value: Any, do: str) -> None:
+    """Refuses the value of a config's field unless its condition holds.
+
+    Args:
+        holds: The condition.
+        name: Of the field.
+        value: Of the field.
+        do: What to choose instead.
+
+    Raises:
+        ConfigError: It does not hold.
+    """
     if not holds:
         raise ConfigError(f"{name} in its range", f"{name}={value}", do)

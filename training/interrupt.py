@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from multiprocessing import parent_process
 from types import FrameType, TracebackType
+from typing import NoReturn
 
-__all__ = ["Interrupt"]
+__all__ = ["Interrupt", "end_by"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,8 +27,9 @@ class Interrupt:
     The handlers are installed whatever was there before, because a background process of a
     non-interactive shell inherits SIGINT ignored. Without a signal the old handlers come back.
     Signal handlers belong to the main thread, so the block must run in it. In a process that
-    another one of the command started only SIGTERM is heard: a terminal sends SIGINT to all of
-    them, the first one ends the others by SIGTERM, and a second signal would cost what is saved.
+    another one of the command started only SIGTERM is heard, and only once: a terminal sends
+    SIGINT to all of them, the first one ends the others by SIGTERM, more than once where one of
+    them died, and a second signal would cost what is saved.
 
     Example:
         >>> with Interrupt() as interrupt:
@@ -62,19 +64,27 @@ class Interrupt:
             # None stands for a handler that was not installed from Python and cannot be restored.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
         if self._received is not None and error is None:
-            # A reader that went away must not turn the signal into a traceback.
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            _end_by(self._received)
+            end_by(self._received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._received is not None:
-            _end_by(signal.Signals(number))
-        self._received = signal.Signals(number)
+        if self._received is None:
+            self._received = signal.Signals(number)
+        elif parent_process() is None:
+            end_by(signal.Signals(number))
 
 
-def _end_by(number: signal.Signals) -> None:
-    """Ends this process by the signal itself."""
+def end_by(number: signal.Signals) -> NoReturn:
+    """Ends this process by a signal itself, so that whoever waits for it sees what happened.
+
+    What was printed is sent on first; no `finally` clause and no `atexit` hook runs.
+
+    Args:
+        number: A signal whose default is to end a process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A reader that went away must not turn the signal into a traceback.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
+from sae.whole import write_json
+
 __all__ = ["ConsoleTracker", "Stream", "TellTracker", "WandbMode", "WandbTracker"]
 __all__ += ["start_wandb"]
 
@@ -265,7 +267,7 @@ def _init(
     )
     # A folder wandb could replace by one of its own must not cost the run that has begun.
     with contextlib.suppress(OSError):
-        note.write_text(json.dumps({"id": run_id, "project": _PROJECT, "name": name}) + "\n")
+        write_json(note, {"id": run_id, "project": _PROJECT, "name": name}, indent=None)
     return run
 
 

@@ -27,7 +27,7 @@ class TrainState:
     """Everything the next step depends on, besides the activations themselves.
 
     The tensors of a state that `training.loop.fit` yields are the run's own and change with the
-    next step: save it, or take a `copy`, before asking for another record.
+    next step: save it, or take a deep copy, before asking for another record.
 
     Example:
         >>> import tempfile, torch
@@ -59,18 +59,6 @@ class TrainState:
 
     cursor: dict[str, int] = field(default_factory=dict)
     """Where the activation buffer stands; empty when the batches have no cursor."""
-
-    def copy(self) -> "TrainState":
-        """A state with tensors of its own, which further steps leave alone."""
-        return TrainState(
-            self.config,
-            self.step,
-            self.n_tokens,
-            {name: each.detach().clone() for name, each in self.weights.items()},
-            {name: each.detach().clone() for name, each in self.moments.items()},
-            self.n_tokens_since_fired.clone(),
-            dict(self.cursor),
-        )
 
     def save(self, directory: Path) -> Path:
         """Writes the state as a new folder below `directory`; the last two are kept.

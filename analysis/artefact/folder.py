@@ -1,6 +1,5 @@
 """The files of a trace folder: which there are, what each must hold, and rows out of them."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,28 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.artefact import summary as summaries
+from analysis.artefact.checks import AGAIN, REQUIRED, check_nulls, check_table
+from analysis.artefact.keys import read_json
 from analysis.artefact.schema import Summary
 from sae.errors import InputError
 
-__all__ = ["COLUMNS", "TraceFolder", "read_parts"]
-
-COLUMNS = {
-    "fates": ("tuned", "latent", "origin", "fate", "q_value", "persona"),
-    "traces": ("tuned", "latent", "context", "role", "n_tokens", "n_fires_base", "n_fires_tuned"),
-    "examples": (
-        "tuned",
-        "latent",
-        "rank",
-        "which",
-        "doc",
-        "pos",
-        "start",
-        "tokens",
-        "z_base",
-        "z_tuned",
-    ),
-}
-"""Columns that must be there, by table; further ones are used where they are."""
+__all__ = ["TraceFolder", "read_parts"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ class TraceFolder:
     def _places(self) -> dict[str, dict[tuple[str, int], list[int]]]:
         """Rows of every table by tuned model and latent."""
         out = {}
-        for name in COLUMNS:
+        for name in REQUIRED:
             places: dict[tuple[str, int], list[int]] = {}
             table = getattr(self, name)
             keys = [] if table is None else zip(table["tuned"], table["latent"], strict=True)
@@ -158,35 +141,16 @@ def read_parts(directory: str | Path) -> dict[str, Any]:
         Fields of `TraceFolder`.
 
     Raises:
-        InputError: `summary.json` is missing, or a file is damaged or lacks a column.
+        InputError: `summary.json` is missing, or a file is damaged, lacks a column or holds
+            something else than it must.
     """
-    folder = Path(directory)
-    tables = {name: _table(folder / f"{name}.parquet", name) for name in COLUMNS}
-    objects = {name: _object(folder / f"{name}.json") for name in ("nulls", "provenance")}
-    return {"directory": folder, "summary": summaries.read(folder), **tables, **objects}
-
-
-def _table(path: Path, name: str) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"a parquet table in {path}", str(error), "trace again") from error
-    for column in COLUMNS[name]:
-        if column not in table:
-            found = ", ".join(map(str, table))
-            raise InputError(f"column {column!r} in {path}", found, "trace again")
-    return table
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"JSON in {path}", str(error), "trace again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"an object in {path}", type(found).__name__, "trace again")
-    return found
+    folder, parts = Path(directory), dict[str, Any]()
+    for name in REQUIRED:
+        path = folder / f"{name}.parquet"
+        parts[name] = check_table(name, path) if path.exists() else None
+    for name in ("nulls", "provenance"):
+        path = folder / f"{name}.json"
+        parts[name] = read_json(path, AGAIN) if path.exists() else None
+    if parts["nulls"] is not None:
+        check_nulls(parts["nulls"], folder / "nulls.json")
+    return {"directory": folder, "summary": summaries.read(folder), **parts}

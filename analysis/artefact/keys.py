@@ -1,15 +1,21 @@
 """Frozen dataclasses as the schema of a JSON file: what a key may hold, checked by one reader."""
 
+import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sae.errors import InputError
 
-__all__ = ["Kind", "holds", "read_record", "refuse"]
+__all__ = ["Kind", "holds", "read_json", "read_record", "refuse"]
 
 TYPES = {"flag": bool, "text": str, "count": int, "number": (int, float)}
+LARGEST = {"number": sys.float_info.max, "count": 2**63 - 1}
+DEEPEST = 100
+"""Objects and arrays within one another; none that is written here is half as deep."""
 ORDERED = (
     ("low", "value"),
     ("value", "high"),
@@ -68,6 +74,50 @@ def refuse(key: str, found: str, do: str) -> InputError:
         The error, to be raised.
     """
     return InputError(f"key {key!r} of the summary", found, do)
+
+
+def read_json(path: Path, do: str) -> dict[str, Any]:
+    """A file that holds a JSON object, whose numbers are numbers that can be reckoned with.
+
+    Args:
+        path: The file.
+        do: What mends one that is broken.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: The file is missing, is not JSON or no object, holds a number that is larger
+            than any float, or is nested more than 100 deep.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_float=_finite, parse_int=_whole)
+    except OSError as error:
+        raise InputError(f"{path}", error.strerror or "nothing readable", do) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"JSON in {path}", str(error), do) from error
+    if not isinstance(data, dict):
+        raise InputError(f"an object in {path}", type(data).__name__, do)
+    level: list[Any] = [data]
+    for _ in range(DEEPEST):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [one for each in inner for one in each if isinstance(one, dict | list)]
+    if level:
+        raise InputError(f"JSON in {path}", f"nested more than {DEEPEST} deep", do)
+    return data
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits:.20}, larger than any float")
+    return value
+
+
+def _whole(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
 
 
 def read_record(kind: Kind, data: Any, key: str) -> Any:
@@ -135,6 +185,8 @@ def _plain(kind: Kind, value: Any, key: str) -> Any:
     is_flag = isinstance(value, bool)
     if not isinstance(value, TYPES[kind.form]) or is_flag != (kind.form == "flag"):
         raise refuse(key, f"{value!r:.60}", f"write a {kind.form}")
-    if kind.form in ("number", "count") and not kind.low <= value <= kind.high:
-        raise refuse(key, f"{value}", f"write a number from {kind.low:g} to {kind.high:g}")
+    if kind.form in LARGEST:
+        low, high = max(kind.low, -LARGEST[kind.form]), min(kind.high, LARGEST[kind.form])
+        if not low <= value <= high:
+            raise refuse(key, f"{value!r:.60}", f"write a number from {low:g} to {high:g}")
     return float(value) if kind.form == "number" else value

@@ -1,9 +1,9 @@
-"""The names of the fates and the columns of `fates.parquet`: the one list of each."""
+"""The names of fates, of groups of snippets and of columns: the one list of each."""
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["COLUMNS", "EMITTED", "FATES", "REPURPOSED", "fate_rows"]
+__all__ = ["COLUMNS", "EMITTED", "EXAMPLE_COLUMNS", "FATES", "GROUPS", "REPURPOSED", "fate_rows"]
 
 FATES = (
     "preserved",
@@ -51,10 +51,34 @@ COLUMNS = (
     "nu_error",
     "information",
     "reason",
+    "read_by",
     "n_fires",
 )
 """Columns of `fates.parquet`, with the p-value over all coordinates, the reason of an undetermined
-or unstable fate and the base firings; `dialect` stands last where an observer tells it."""
+or unstable fate, by which dictionary the tuned model was read for the coordinates (`continued`, or
+`base`'s own where the continued one let the latent go) and the base firings; `dialect` stands last
+where an observer tells it."""
+
+EXAMPLE_COLUMNS = (
+    "tuned",
+    "latent",
+    "rank",
+    "which",
+    "doc",
+    "pos",
+    "start",
+    "tokens",
+    "z_base",
+    "z_tuned",
+    "role",
+    "context",
+    "persona",
+)
+"""Columns of `examples.parquet`; `rank` counts from 0, `pos` less `start` is how many tokens
+are shown before the peak."""
+GROUPS = ("base", "tuned", "near", "silent")
+"""Groups of snippets (`which`): top by the base model, top by the tuned model, weakest firings in
+the base model, persona tokens on which neither fires."""
 
 
 def fate_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +90,7 @@ def fate_rows(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         All of them, in order.
     """
-    text = {"tuned", "origin", "fate", "persona", "reason"}
+    text = {"tuned", "origin", "fate", "persona", "reason", "read_by"}
     return pd.DataFrame(
         {
             c: rows[c] if c in rows else pd.Series(None if c in text else np.nan, rows.index)

@@ -198,7 +198,7 @@ class SpanDifference:
     """Upper limit of its interval."""
     excludes_zero: bool | None = holds("flag", default=None)
     """Whether the interval lies on one side of 0."""
-    checkpoints: list[str] = holds("any", many="list", default_factory=list)
+    checkpoints: list[str] = holds("text", many="list", default_factory=list)
     """The checkpoint of either arm at which their KL from base matches."""
     kl: list[float] = holds("number", 0, many="list", default_factory=list)
     """KL of either there, from the model that it was tuned from, on neutral text."""
@@ -274,7 +274,7 @@ class Summary:
     error_rates: dict[str, dict[str, ErrorRate]] = holds(
         Kind(ErrorRate, many="map"), many="map", default_factory=dict
     )
-    """By held-back null, then by family ("persona" or "other")."""
+    """By held-back null, then by family ("persona" or "all")."""
     controls: dict[str, ControlRates] = holds(ControlRates, many="map", default_factory=dict)
     """By control; they set no threshold."""
     power: dict[str, Power] = holds(Power, many="map", default_factory=dict)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.artefact.keys import Kind, read_record, refuse
+from analysis.artefact.keys import Kind, read_json, read_record, refuse
 from analysis.artefact.names import FATES
 from analysis.artefact.schema import (
     Arm,
@@ -31,7 +31,6 @@ from analysis.artefact.schema import (
     Spread,
     Summary,
 )
-from sae.errors import InputError
 
 __all__ = [
     "SCHEMA",
@@ -84,6 +83,10 @@ def parse(data: Mapping[str, Any]) -> Summary:
             raise refuse(f"arms.{name}.fates.{unknown[0]}", "no fate", "see artefact/names.py")
         if arm.kind not in KINDS:
             raise refuse(f"arms.{name}.kind", repr(arm.kind), f"write one of {', '.join(KINDS)}")
+    for name in summary.reuse_index:
+        if name not in summary.arms:
+            known = f"arms are {', '.join(summary.arms) or 'none'}"
+            raise refuse(f"reuse_index.{name}", known, "give it among `arms`, or leave it out")
     for place, row in enumerate(summary.span):
         _check_difference(row, f"span.{place}")
     return summary
@@ -153,24 +156,15 @@ def read(directory: str | Path) -> Summary:
     Raises:
         InputError: The file is missing, is not JSON, or breaks the schema.
     """
-    path = Path(directory) / FILE
     do = "give the folder that `python -m scripts.trace_personas` wrote"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}", error.strerror or "nothing readable", do) from error
-    except ValueError as error:
-        raise InputError(f"JSON in {path}", str(error), do) from error
-    if not isinstance(data, dict):
-        raise InputError(f"an object in {path}", type(data).__name__, do)
-    return parse(data)
+    return parse(read_json(Path(directory) / FILE, do))
 
 
 def error_rates_of(table: pd.DataFrame) -> dict[str, ErrorRate]:
     """One held-back null's entry under `error_rates`.
 
     Args:
-        table: What `analysis.fates.error_rates` returns: family, call, n, share, share_low,
+        table: What `analysis.statistics.error_rates` returns: family, call, n, share, share_low,
             share_high.
 
     Returns:

@@ -129,6 +129,8 @@ def decide(
     rule = rule or Rule()
     table = coordinates.table.copy()
     table["tuned"], table["origin"], table["n_fires"] = tuned, "base", table["n_fires_base"]
+    if "frozen" in table:
+        table["read_by"] = np.where(table["frozen"], "base", "continued")
     table = table.merge(_carriers(personas), on="latent", how="left")
     table["fate"], table["q_value"], table["confidence"] = "undetermined", np.nan, np.nan
     often = (table["n_fires_base"] >= rule.min_firings).to_numpy()

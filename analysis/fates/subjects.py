@@ -1,9 +1,11 @@
 """One tuned model on the bench: how far it moved, and the coordinates of every inherited latent."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +25,11 @@ from analysis.statistics.intervals import Interval
 from sae import read
 from sae.change import Change
 from sae.dictionary.sae import Sae
-from sae.errors import InputError
-from sae.stream.model import check_pair, load_model
+from sae.errors import ConfigError, InputError
+from sae.formats.subject import require_models
+from sae.stream.model import LanguageModel
 
-__all__ = ["Reference", "Seen", "Subject", "lay", "look", "with_scaling"]
+__all__ = ["Reference", "Seen", "Subject", "lay", "look", "open_continued", "with_scaling"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ class Subject:
         folder = Path(self.path) / "checkpoints"
         found = sorted(folder.iterdir(), key=_counted) if folder.is_dir() else []
         return {f"{self.name}@{each.name}": str(each) for each in found if each.is_dir()}
+
+    def rungs(self, continued: Path) -> dict[str, str]:
+        """Checkpoints on which the dictionary was continued, by name: those of a null that is laid.
+
+        Args:
+            continued: Folder of continued dictionaries.
+
+        Raises:
+            InputError: There are none, so that the null would say nothing.
+        """
+        found = {n: path for n, path in self.checkpoints().items() if (continued / n).is_dir()}
+        if not found:
+            asked = f"dictionaries continued on checkpoints of {self.name}"
+            do = f"name one {self.name}@STEP={self.path}/checkpoints/STEP in continue_dictionary"
+            raise InputError(asked, f"none in {continued}", do)
+        return found
 
 
 def _counted(path: Path) -> list[tuple[str, int]]:
@@ -104,8 +123,8 @@ def look(
     bench: ModelBench,
     reference: Reference,
     name: str,
-    path: str,
-    folder: Path,
+    model: LanguageModel,
+    continued: Sae,
     moved: tuple[Change, BaseEffects | None],
 ) -> Seen:
     """Lays one model on the bench.
@@ -114,18 +133,12 @@ def look(
         bench: Tokens, and the base model's side.
         reference: As for `lay`.
         name: What to call the model.
-        path: Folder or hub id of the model.
-        folder: The dictionary continued on it.
+        model: The model.
+        continued: The dictionary continued on it.
         moved: How far it moved, and what latents do in the base model where effects are wanted.
-
-    Raises:
-        ConfigError: The model is not of the base's width, depth or tokenizer.
-        InputError: There is no such model or dictionary.
     """
-    model = load_model(path)
-    check_pair(bench.base, model)
     change, base = moved
-    seen = lay(bench, reference, (name, residuals(bench, model), folder), change)
+    seen = lay(bench, reference, (name, residuals(bench, model), continued), change)
     if base is None:
         return seen
     found = effects(bench, base, model, seen.firing)
@@ -135,7 +148,7 @@ def look(
 def lay(
     bench: Bench,
     reference: Reference,
-    one: tuple[str, Float[np.ndarray, "n d_in"], Path],
+    one: tuple[str, Float[np.ndarray, "n d_in"], Sae],
     change: Change,
 ) -> Seen:
     """Lays the residual vectors of one model on the bench.
@@ -143,16 +156,13 @@ def lay(
     Args:
         bench: Tokens, and the base model's side.
         reference: The base dictionary, and it continued on the base.
-        one: What to call the model, its vectors on the counted tokens, and the folder of the
-            dictionary continued on it.
+        one: What to call the model, its vectors on the counted tokens, and the dictionary
+            continued on it.
         change: How far it moved.
-
-    Raises:
-        InputError: There is no such dictionary.
     """
-    dictionary, before, (name, x, folder) = reference.dictionary, reference.continued, one
+    dictionary, before, (name, x, continued) = reference.dictionary, reference.continued, one
     blocks, weights, n = bench.blocks, bench.weights, reference.n
-    pair = standing(before, through(bench, _continued(folder, dictionary), x), n)
+    pair = standing(before, through(bench, continued, x), n)
     after = pair.tuned
     found = measure(pair, blocks, weights, bench.strata, reference.steady)
     frozen = through(bench, reference.own, x)
@@ -189,8 +199,9 @@ def with_scaling(bench: Bench, continued: Firing, one: Seen, fates: pd.DataFrame
         if mine.any():
             latent = out.loc[mine, "latent"].to_numpy()
             partner = np.full(len(own[1].rows), -1)
-            if origin == "base":  # one that the other's dictionary has not has no like there
-                there = latent[latent < len(other[1].rows)]
+            if origin == "base":  # one that the continued dictionary let go has no like there
+                gone = out.loc[mine, "read_by"].eq("base").to_numpy()
+                there = latent[(latent < len(other[1].rows)) & ~gone]
                 partner[there] = there
             found = latent_scaling(own, other, partner, bench.blocks, bench.weights)
             out.loc[mine, names] = found.loc[latent, names].to_numpy()
@@ -206,12 +217,37 @@ def _fidelity(bench: Bench, dictionary: Sae, x: Float[np.ndarray, "n d_in"]) -> 
     return fidelity(torch.from_numpy(x), x_hat, bench.blocks, bench.weights)
 
 
-def _continued(folder: Path, dictionary: Sae) -> Sae:
-    continued, _ = read(folder)
-    if continued.config.d_sae < dictionary.config.d_sae:
-        raise InputError(
-            f"{folder} as a continuation",
-            f"{continued.config.d_sae} latents for {dictionary.config.d_sae} in the base's",
-            "continue the dictionary that is traced",
-        )
-    return continued
+def open_continued(
+    folder: Path, dictionary: Sae, beside: Mapping[str, Any], model: LanguageModel | None = None
+) -> tuple[Sae, dict[str, Any]]:
+    """A dictionary continued on a model, once it is seen to be that.
+
+    Args:
+        folder: Where it is.
+        dictionary: What was continued.
+        beside: What the dictionary continued on the base model says of itself, empty for that one:
+            both were to be continued alike.
+        model: On what it was continued; None for activations of any.
+
+    Returns:
+        The dictionary, and what it says of itself.
+
+    Raises:
+        ConfigError: It was fitted on other weights, at another hook, or by another run.
+        InputError: It is missing or damaged, or not of the dictionary's shape.
+    """
+    asked, do = f"{folder} as a continuation", "continue the dictionary that is traced"
+    found, meta = read(folder)
+    if found.config.d_sae < dictionary.config.d_sae:
+        few = f"{found.config.d_sae} latents for {dictionary.config.d_sae} in the base's"
+        raise InputError(asked, few, do)
+    if found.config.d_in != dictionary.config.d_in:
+        raise InputError(asked, f"width {found.config.d_in}, not {dictionary.config.d_in}", do)
+    if model is not None:
+        again = "continue the dictionary on the model that is traced"
+        require_models(folder, [meta], [(model.name, model.weights_sha256)], again)
+    for key in ("hook", "train"):
+        if None not in (meta.get(key), beside.get(key)) and meta[key] != beside[key]:
+            do = "continue all with one call of continue_dictionary"
+            raise ConfigError(asked, f"another {key} than of the one continued on the base", do)
+    return found, meta

@@ -157,7 +157,9 @@ def generalisation(read: Read) -> list[Part]:
         read: A trace.
     """
     about = "cosine of the shift by lying and of what else liars are, beside other traits"
-    return [evidence_of(read, "narrow", about, read.arms.narrow, read.arms.narrow_true)]
+    part = evidence_of(read, "narrow", about, read.arms.narrow, read.arms.narrow_true)
+    part.null()  # it says nothing of lying but beside other traits
+    return [part]
 
 
 def routing(read: Read) -> list[Part]:

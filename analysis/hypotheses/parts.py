@@ -93,13 +93,26 @@ class Part:
                 p = max(p, 2 * stats.norm.sf(far * stats.norm.ppf(0.975)))
         return float(min(p, 1.0))
 
+    def null(self) -> tuple[float, float]:
+        """Both ends of its null.
+
+        Raises:
+            InputError: It lacks one, and so nothing is known of what chance gives.
+        """
+        if self.null_low is None or self.null_high is None:
+            raise InputError(self.about, "no null beside it", "trace it with a null")
+        return self.null_low, self.null_high
+
     def centred(self) -> "Part":
-        """The same beyond the middle of its null."""
-        assert self.null_low is not None and self.null_high is not None
-        middle = (self.null_low + self.null_high) / 2
+        """The same beyond the middle of its null.
+
+        Raises:
+            InputError: It has no null.
+        """
+        start, end = self.null()
+        middle = (start + end) / 2
         value, low, high = (each - middle for each in (self.value, self.low, self.high))
-        null = self.null_low - middle, self.null_high - middle
-        return Part(self.about, value, low, high, *null, self.df)
+        return Part(self.about, value, low, high, start - middle, end - middle, self.df)
 
 
 def verdict_of(part: Part) -> Word:
@@ -142,6 +155,8 @@ def matched(
         middle: Mean or median.
         label: persona, or dialect, whose latents carry no persona; likes carry neither.
     """
+    if bool(table["n_fires"].isna().any()):
+        raise InputError(about, "latents without n_fires", "trace again")
     labels = [column for column in ("persona", "dialect") if column in table]
     none = table[labels].isna().all(axis=1) if label == "dialect" else table["persona"].isna()
     mine = table[label].notna() & (table["persona"].isna() if label == "dialect" else True)

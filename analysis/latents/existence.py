@@ -187,7 +187,9 @@ def information(
     """
     if not all(part.any() for part in parts):
         raise InputError("information", "no tokens in a part", "give tokens of two splits")
-    fit, score = (_Moments(z, x, part) for part in parts)
+    # About a point near all: squares of vectors that lie far out leave the rest to rounding.
+    near = x[parts[0]].mean(axis=0, dtype=np.float64).astype(x.dtype)
+    fit, score = (_Moments(z, x[part] - near, part) for part in parts)
     middle, mean = fit.x / fit.n, fit.z / fit.n
     gram, cross, _ = fit.about(middle, mean)
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
@@ -201,8 +203,8 @@ def information(
 class _Moments:
     """Sums of first and second order over some tokens."""
 
-    def __init__(self, z: sparse.csr_array, x: np.ndarray, part: np.ndarray) -> None:
-        mine, vectors = sparse.csr_array(z[np.flatnonzero(part)]), x[part]
+    def __init__(self, z: sparse.csr_array, vectors: np.ndarray, part: np.ndarray) -> None:
+        mine = sparse.csr_array(z[np.flatnonzero(part)])
         self.n, self.x = len(vectors), vectors.sum(axis=0, dtype=np.float64)
         self.z = np.asarray(mine.sum(axis=0, dtype=np.float64)).ravel()
         self.xx = (vectors.T @ vectors).astype(np.float64)

@@ -1,7 +1,7 @@
 """Which latents carry which persona, beside what a probe finds and what can be known at all."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Bool
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from scipy import sparse
 
+from analysis.artefact.checks import read_table
 from analysis.latents.bench import Bench
 from analysis.latents.traces import Firing
 from analysis.personas.select import (
@@ -25,8 +27,10 @@ from analysis.statistics.intervals import MIN_DOCUMENTS
 from sae.change import in_chats
 from sae.errors import InputError
 
-__all__ = ["MATCHED", "Carriers", "dialects_of", "find_carriers"]
+__all__ = ["MATCHED", "Carriers", "confirmed_latents", "dialects_of", "find_carriers"]
+__all__ += ["tell_apart"]
 
+ANEW = "use the observer.parquet that the organism was grown with, or grow it anew"
 SCORES = ("latent", "probe")
 MATCHED = SelectConfig(match=("token_id", "context", "role"))
 """Compared tokens are the same word, in the same kind of document, role and position bucket."""
@@ -58,8 +62,7 @@ class Carriers:
         """
         if self.dialects is None:
             return fates
-        confirmed = self.dialects.loc[self.dialects["confirmed"].astype(bool)]
-        best = confirmed.sort_values("auroc", ascending=False).drop_duplicates("latent")
+        best = confirmed_latents(self.dialects)
         label = dict(zip(best["latent"], best["persona"], strict=True))
         rows = zip(fates["latent"], fates["origin"], strict=True)
         return fates.assign(
@@ -81,6 +84,38 @@ class Carriers:
         return _first(self.personas)
 
 
+def confirmed_latents(found: pd.DataFrame, once: Sequence[str] = ("latent",)) -> pd.DataFrame:
+    """Rows of confirmed latents, best AUROC first, of equals the one that stood first.
+
+    Args:
+        found: What `select_personas` returns.
+        once: Columns of which no value comes twice, one column after the other.
+
+    Example:
+        >>> rows = {"persona": ["a", "b"], "latent": [7, 7], "auroc": [0.8, 0.9]}
+        >>> confirmed_latents(pd.DataFrame(rows | {"confirmed": True}))["persona"].tolist()
+        ['b']
+    """
+    best = found.loc[found["confirmed"].astype(bool)]
+    best = best.sort_values("auroc", ascending=False, kind="stable")
+    for column in once:
+        best = best.drop_duplicates(column)
+    return best
+
+
+def tell_apart(tokens: pd.DataFrame) -> bool:
+    """Whether every split has tokens of two personas; without them no persona is looked for.
+
+    Args:
+        tokens: Token table of the splits select and confirm.
+    """
+    known = [
+        tokens.loc[comparable_tokens(tokens, split=split), "persona"].nunique()
+        for split in ("select", "confirm")
+    ]
+    return min(known) > 1
+
+
 def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) -> Carriers:
     """Selects persona latents on the select split, and confirms them on the confirm split.
 
@@ -93,9 +128,15 @@ def find_carriers(bench: Bench, firing: Firing, observer: Path | None = None) ->
         firing: The base dictionary on the base model.
         observer: `observer.parquet` of an organism.
 
+    Returns:
+        The carriers; none at all where a split tells no two personas apart.
+
     Raises:
-        InputError: No labelled tokens in a split, or the observer read other documents.
+        InputError: The observer read other documents, or its file is damaged.
+        ConfigError: Fewer than 8 documents to confirm on.
     """
+    if not tell_apart(bench.tokens):
+        return Carriers.none()
     home = _home(bench.tokens)
     own = bench.tokens.loc[home].reset_index(drop=True)
     personas = select_personas(sparse.csr_array(firing.z[np.flatnonzero(home)]), own, MATCHED)
@@ -179,10 +220,13 @@ def dialects_of(observer: Path, tokens: pd.DataFrame) -> np.ndarray:
         tokens: Token table of its text.
 
     Raises:
-        InputError: The observer read other documents.
+        InputError: The observer read other documents, or its file is damaged.
     """
-    known = pd.read_parquet(observer, columns=["doc", "dialect"])
-    of = dict(zip(known["doc"], known["dialect"].astype(int), strict=True))
+    known = _observed(observer, "doc", "dialect")
+    if not is_integer_dtype(known["dialect"]):
+        found = f"{known['dialect'].dtype} values"
+        raise InputError(f"whole numbers in column 'dialect' of {observer}", found, ANEW)
+    of = dict(zip(known["doc"], known["dialect"], strict=True))
     found = [of.get(doc, -1) for doc in tokens["doc"]]
     if missing := found.count(-1):
         do = "use the organism's own text"
@@ -192,14 +236,44 @@ def dialects_of(observer: Path, tokens: pd.DataFrame) -> np.ndarray:
 
 def _posterior(path: Path, tokens: pd.DataFrame) -> pd.DataFrame:
     """The ideal observer's posterior at every token, one column a persona."""
-    named = (pq.read_schema(path).metadata or {}).get(b"personas")
-    if named is None:
-        raise InputError(f"{path}", "no metadata `personas`", "grow the organism anew")
-    known = pd.read_parquet(path, columns=["doc", "pos", "posterior"])
-    joined = tokens[["doc", "pos"]].merge(known, on=["doc", "pos"], how="left")
-    missing = int(np.count_nonzero(joined["posterior"].isna().to_numpy()))
+    known = _observed(path, "doc", "pos", "posterior")
+    if len(twice := np.flatnonzero(known.duplicated(["doc", "pos"]))):
+        place = f"document {known['doc'].iloc[twice[0]]}, pos {known['pos'].iloc[twice[0]]}"
+        raise InputError(f"one row a token in {path}", f"several of {place}", ANEW)
+    at = pd.MultiIndex.from_arrays([tokens["doc"], tokens["pos"]])
+    found = known.set_index(["doc", "pos"])["posterior"].reindex(at).tolist()
+    missing = sum(not isinstance(each, np.ndarray) for each in found)
     if missing:
         raise InputError(
             f"{path} for every labelled token", f"none for {missing}", "use the organism's own text"
         )
-    return pd.DataFrame(np.stack(joined["posterior"].tolist()), columns=json.loads(named))
+    names = _personas_of(path)
+    asked = f"posteriors over {len(names)} personas in {path}"
+    if any(each.shape != (len(names),) for each in found):
+        raise InputError(asked, "some over another number", ANEW)
+    posterior = np.stack(found)
+    if not is_numeric_dtype(posterior.dtype) or not np.isfinite(posterior).all():
+        raise InputError(asked, "some that are no finite numbers", ANEW)
+    return pd.DataFrame(posterior, columns=names)
+
+
+def _observed(path: Path, *columns: str) -> pd.DataFrame:
+    """Some columns of an `observer.parquet`, none of whose values is missing."""
+    known = read_table(path, ANEW, columns, further=False)
+    for column in columns:
+        if n := int(np.count_nonzero(known[column].isna())):
+            raise InputError(f"column {column!r} in {path}", f"{n} values missing", ANEW)
+    return known
+
+
+def _personas_of(path: Path) -> list[str]:
+    """The personas that posteriors are over, from the metadata of the schema."""
+    named = (pq.read_schema(path).metadata or {}).get(b"personas", b"")
+    try:
+        names = json.loads(named)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        found = f"{named.decode(errors='replace'):.60}" if named else "no metadata `personas`"
+        raise InputError(f"names of personas in {path}", found, ANEW)
+    return names

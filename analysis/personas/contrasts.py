@@ -1,4 +1,4 @@
-"""Arms side by side: persona-span share of their shift, and the reuse index, on the same tokens."""
+"""Arms side by side on the same tokens: persona-span share of their shift, and excess R2."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.latents.bench import Bench
 from analysis.latents.traces import Firing
+from analysis.personas.carriers import confirmed_latents
 from analysis.personas.likes import matched_sets
 from analysis.personas.reuse import Excess, excess
 from analysis.personas.select import comparable_tokens, fire_rates
@@ -106,9 +107,7 @@ def like_spans(
 
 def best_latents(personas: pd.DataFrame) -> pd.DataFrame:
     """The best confirmed latent of each persona that has one, each latent once."""
-    confirmed = personas.loc[personas["confirmed"].astype(bool)]
-    best = confirmed.sort_values("auroc", ascending=False, kind="stable")
-    return best.drop_duplicates("persona").drop_duplicates("latent")
+    return confirmed_latents(personas, ("persona", "latent"))
 
 
 def text_mask(bench: Bench, context: str) -> Bool[np.ndarray, " n"]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from analysis.artefact.folder import TraceFolder, read_parts
 from analysis.report.marks import Mark, mark_of, percent, three
 from analysis.report.measured import AXES, NOT_ALWAYS, Coordinate
-from analysis.report.snippets import GROUPS, Snippet, grouped
+from analysis.report.snippets import TITLES, Snippet, grouped
 
 __all__ = ["Card", "Coordinate", "Fires", "Trace", "load_trace", "templates"]
 
@@ -190,8 +190,8 @@ def load_trace(directory: str | Path) -> Trace:
         The trace.
 
     Raises:
-        InputError: `summary.json` is missing or broken, or another file is damaged or lacks a
-            column.
+        InputError: `summary.json` is missing or broken, or another file is damaged, lacks a
+            column or holds something else than it must.
     """
     return Trace(**read_parts(directory))
 
@@ -217,7 +217,7 @@ def templates() -> jinja2.Environment:
         finalize=_kept_together,
     )
     environment.filters |= {"three": three, "percent": percent}
-    environment.globals |= {"mark_of": mark_of, "group_titles": GROUPS, "isnan": math.isnan}
+    environment.globals |= {"mark_of": mark_of, "group_titles": TITLES, "isnan": math.isnan}
     return environment
 
 

@@ -1,17 +1,19 @@
 """Claims about personas, each with what this trace says of it."""
 
 from analysis.artefact.folder import TraceFolder
+from analysis.hypotheses.arms import Arms
 from analysis.hypotheses.judge import Judged, judge_all
 from analysis.hypotheses.parts import Part, Read, verdict_of
 from analysis.report.marks import three
 from analysis.report.numbers import null_of
 from analysis.report.tables import Table
+from analysis.report.words import primary
 
 __all__ = ["table"]
 
 
 def table(trace: TraceFolder) -> Table | None:
-    """H1 to H10 with estimate, interval, null and verdict of every comparison.
+    """H1 to H10 of the first arm, with estimate, interval, null and verdict of every comparison.
 
     Args:
         trace: The trace.
@@ -21,7 +23,8 @@ def table(trace: TraceFolder) -> Table | None:
     """
     if trace.fates is None:
         return None
-    judged = judge_all([Read(trace.summary, trace.fates)])
+    arms = Arms(arm=primary(trace.summary) or Arms.arm)
+    judged = judge_all([Read(trace.summary, trace.fates, arms)])
     if all(each.verdict == "not measured" for each in judged):
         return None
     rows = [row for each in judged for row in _rows(each)]

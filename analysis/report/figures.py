@@ -74,7 +74,6 @@ def poles(summary: Summary, width: float = WIDE) -> Figure:
     _dots(share, table, "in_span_share", hollow)
     _dots(reuse, table, "reuse_index", hollow)
     share.set_xlim(left=0)
-    share.set_xlim(left=0)
     share.set_title("Share in the persona span", loc="left")
     share.set_xlabel("shaded: random subspaces lie here")
     reuse.set_title("Reuse index", loc="left")

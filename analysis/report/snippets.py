@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from analysis.artefact.names import GROUPS
 from analysis.report.marks import visible
 
-__all__ = ["GROUPS", "Piece", "Snippet", "grouped"]
+__all__ = ["TITLES", "Piece", "Snippet", "grouped"]
 
-GROUPS = {
+TITLES = {
     "base": "Top snippets by the base model's firing",
     "tuned": "Top snippets by the tuned model's firing",
     "near": "Near the threshold: the base model's weakest firings",
     "silent": "Silent: tokens of its persona on which neither model fires",
 }
-"""Groups of `analysis.study.examples` in the order of a card, with their titles."""
+"""What each group of snippets shows."""
 N_LEVELS = 7
 _NONE = (None, "none")
 

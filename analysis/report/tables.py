@@ -257,16 +257,18 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
     """
     for name, each in value.items():
         key = f"{prefix}{name}"
-        if isinstance(each, Mapping) and {"value", "low", "high"} <= set(each):
-            yield key, range_of(Measured(*(_real(each[end]) for end in ("value", "low", "high"))))
+        if isinstance(each, Mapping) and _is_measured(each):
+            yield key, range_of(Measured(*(each[end] for end in ("value", "low", "high"))))
         elif isinstance(each, Mapping) and each:
             yield from flat(each, f"{key}.")
         else:
             yield key, _cell(each)
 
 
-def _real(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _is_measured(found: Mapping[str, Any]) -> bool:
+    """Whether it is a number with its interval; of anything else its parts are shown."""
+    ends = [found.get(end, "") for end in ("value", "low", "high")]
+    return all(each is None or isinstance(each, int | float) for each in ends)
 
 
 def _cell(value: Any) -> str:

@@ -181,10 +181,13 @@ def interval(
         level: Coverage wanted.
 
     Returns:
-        The interval.
+        The interval. It holds its value, also where a statistic that resampling pushes to one side,
+        such as the length of a mean near 0, has percentiles on that side alone.
     """
-    low, high = bounds(replicates, n_blocks, level)
-    return Interval(float(value), float(low), float(high))
+    low, high = (float(each) for each in bounds(replicates, n_blocks, level))
+    if value < low or value > high:
+        low, high = min(low, value), max(high, value)
+    return Interval(float(value), low, high)
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

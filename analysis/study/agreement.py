@@ -196,10 +196,15 @@ def by_difference(
     """
     parts = torch.from_numpy(x - bench.x).split(CHUNK)
     found = np.concatenate([reconstructed(difference, part).numpy() for part in parts])
-    along = (found - found.mean(axis=0)) @ continued.rows.T
+    found -= found.mean(axis=0)
     z, n = sparse.coo_array(continued.z), len(continued.rows)
     token, latent = z.coords
-    moved = np.bincount(latent, along[token, latent].astype(float) ** 2, n)
+    along = np.empty(len(z.data))
+    for first in range(0, len(along), CHUNK):  # where latents fire alone, not at every token
+        mine = slice(first, first + CHUNK)
+        rows = continued.rows[latent[mine]]
+        along[mine] = np.einsum("ij,ij->i", found[token[mine]], rows)
+    moved = np.bincount(latent, along**2, n)
     energy = np.bincount(latent, z.data.astype(float) ** 2, n)
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(energy > 0, moved / energy, np.nan)

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from pandas.api.types import is_numeric_dtype
 
 from analysis.fates.choosing import BY_BULK
-from analysis.fates.subjects import Reference, Subject, lay
+from analysis.fates.subjects import Reference, Subject, lay, open_continued
 from analysis.latents.bench import CHUNK, Bench, lay_vectors, through
-from analysis.latents.traces import Firing
-from analysis.personas.carriers import Carriers, find_carriers
+from analysis.personas.carriers import find_carriers, tell_apart
 from analysis.personas.select import comparable_tokens
 from analysis.statistics.intervals import MIN_DOCUMENTS
 from analysis.study.tracing import Evidence, Study, Tell, TraceConfig, judged
@@ -34,6 +34,8 @@ __all__ += ["open_caches", "study_caches", "tokens_of", "vectors"]
 
 LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
 """Columns that every token table must have."""
+FLAGS = ("is_special", "is_outlier")
+"""Columns by which the base model's table says which tokens do not count."""
 HELD_OUT = ("select", "confirm")
 """Splits that are traced; dictionaries are fitted on the others."""
 SAME = ("doc", "pos", "token_id")
@@ -95,11 +97,18 @@ def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
 
 def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
     do = "write it with one label of each kind for every token"
-    if missing := [name for name in LABELS if name not in tokens]:
+    if missing := [name for name in (*LABELS, *FLAGS) if name not in tokens]:
         raise InputError(asked, f"no column {', '.join(missing)}", do)
     for name in NEVER_NULL:
         if len(bare := np.flatnonzero(tokens[name].isna())):
             raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
+    pos = tokens["pos"]
+    if not is_numeric_dtype(pos) or np.any(pos.to_numpy(float) % 1 != 0):
+        raise InputError(asked, f"pos of {pos.dtype} values", "give whole numbers")
+    for name in FLAGS:
+        if not np.all(tokens[name].isin((False, True))):
+            found = f"{name} with values that are neither true nor false"
+            raise InputError(asked, found, "give one or the other for every token")
     n_splits = tokens.groupby("doc", sort=False)["split"].nunique()
     if len(several := n_splits.index[n_splits.to_numpy() > 1]):
         doc = several[0]
@@ -154,7 +163,7 @@ def _require_documents(base: ActivationCache) -> None:
     found = {split: base.tokens.loc[tokens_of(base, (split,))] for split in HELD_OUT}
     tokens = pd.concat(found.values())
     few = {f"split {' or '.join(HELD_OUT)}": tokens}
-    if _tell_apart(tokens):
+    if tell_apart(tokens):
         confirm = found["confirm"]
         few["split confirm with a persona"] = confirm.loc[comparable_tokens(confirm)]
     for what, part in few.items():
@@ -250,19 +259,20 @@ def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Eviden
     caches = caches_of(config)
     parts = {"tuned": config.tuned, "null": config.nulls, "held_back": config.held_back}
     dictionary, meta = read(config.dictionary)
-    own, _ = read(config.continued / "base")
+    own, _ = open_continued(config.continued / "base", dictionary, {})
     tell("base cache")
     bench = _laid(caches["base"], config.seed)
     firing = through(bench, dictionary, bench.x)
     before = Reference(dictionary, firing, through(bench, own, bench.x), own)
-    carriers = _carriers(bench, firing)
+    carriers = find_carriers(bench, firing)
     wanted = _held_out(caches.pop("base"))
     seen = {}
     for name, cache in caches.items():
         tell("caches", name)
         x = vectors(cache, wanted)[bench.counted]
         change = Change(float("nan"), _moved(bench.x, x), float("nan"))
-        seen[name] = lay(bench, before, (name, x, config.continued / name), change)
+        continued, _ = open_continued(config.continued / name, dictionary, {})
+        seen[name] = lay(bench, before, (name, x, continued), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}
     return Evidence(bench, meta, before, carriers, laid, changes)
@@ -277,19 +287,6 @@ def _laid(cache: ActivationCache, seed: int) -> Bench:
     table = cache.tokens.loc[wanted].reset_index(drop=True)
     outlier = table["is_outlier"].to_numpy(bool)
     return lay_vectors(table, vectors(cache, wanted), outlier, seed)
-
-
-def _carriers(bench: Bench, firing: Firing) -> Carriers:
-    return find_carriers(bench, firing) if _tell_apart(bench.tokens) else Carriers.none()
-
-
-def _tell_apart(tokens: pd.DataFrame) -> bool:
-    """Whether every split has tokens of two personas; without them no persona is looked for."""
-    known = [
-        tokens.loc[comparable_tokens(tokens, split=split), "persona"].nunique()
-        for split in HELD_OUT
-    ]
-    return min(known) > 1
 
 
 def _moved(x: Float[np.ndarray, "n d_in"], y: Float[np.ndarray, "n d_in"]) -> float:

@@ -293,6 +293,8 @@ def _notes(study: Study, comparison: Comparison) -> list[str]:
             f"The ranks of the null alone cannot call a single persona latent in {names} at q 0.05;"
             " calls there lean on the extrapolated tail."
         )
-    if study.config.pole and not comparison.reuse:
-        notes.append("The reuse index has no scale: too few latents to match persona latents with.")
+    if study.config.pole and confirmed and not comparison.reuse:
+        few = "too few latents to match persona latents with"
+        why = few if comparison.texts else "no assistant speaks"
+        notes.append(f"The reuse index has no scale: {why}.")
     return notes

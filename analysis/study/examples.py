@@ -12,30 +12,11 @@ import pandas as pd
 from jaxtyping import Bool, Int
 from scipy import sparse
 
+from analysis.artefact.names import EXAMPLE_COLUMNS
 from analysis.statistics.matrices import shape
 from sae.errors import InputError
 
-__all__ = ["COLUMNS", "GROUPS", "ExamplesConfig", "examples"]
-
-GROUPS = ("base", "tuned", "near", "silent")
-"""Top by the base model, top by the tuned model, weakest firings in the base model, persona tokens
-on which neither fires."""
-COLUMNS = (
-    "tuned",
-    "latent",
-    "rank",
-    "which",
-    "doc",
-    "pos",
-    "start",
-    "tokens",
-    "z_base",
-    "z_tuned",
-    "role",
-    "context",
-    "persona",
-)
-"""Columns of `examples.parquet`; `rank` counts from 0, `start` is the first shown token's place."""
+__all__ = ["ExamplesConfig", "examples"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,7 @@ def examples(
         for which, rank, peak in _peaks(pair, text, persona, config or ExamplesConfig()):
             snippet = text.snippet(peak, (config or ExamplesConfig()).window, pair)
             rows.append({"tuned": name, "latent": latent, "rank": rank, "which": which, **snippet})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(EXAMPLE_COLUMNS))
 
 
 def _dense(z: sparse.csc_array, place: int) -> np.ndarray:
@@ -145,7 +126,7 @@ class _Text:
         return {
             "doc": self.doc[peak],
             "pos": int(self.pos[peak]),
-            "start": int(self.pos[span.start]),
+            "start": int(self.pos[peak]) - (peak - int(span.start)),
             "tokens": self.tokens[span].tolist(),
             "z_base": pair[0][span].tolist(),
             "z_tuned": pair[1][span].tolist(),

@@ -2,7 +2,7 @@
 
 Part after part of the difference at the hook is taken from the tuned model's residual vectors, and
 its predictions come nearer to the base model's; what is left once all is taken comes of the layers
-above. Where parts overlap their order matters, so each is also taken alone.
+above. Where parts overlap their order matters.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,9 +88,9 @@ def kl_shares(
 
     Returns:
         One row a part, in the order in which they are taken, and last `layers_above`: part, kl
-        (nats a token that taking it saves, after those before it), share of all of KL with
-        share_low and share_high (95 %, over documents), and alone (share it saves when taken
-        first); the shares add up to 1, and are not numbers where the models predict the same.
+        (nats a token that taking it saves, after those before it), and share of all of KL with
+        share_low and share_high (95 %, over documents); the shares add up to 1, and are not
+        numbers where the models predict the same.
     """
     split = _Split(base, tuned, n_inherited, novel)
 
@@ -98,9 +98,9 @@ def kl_shares(
         x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], counted: Bool[Tensor, " n"]
     ) -> list[Float[Tensor, "n d"]]:
         parts = split.parts(x, y, counted)
-        return [torch.zeros_like(parts[0]), *accumulate(parts), *parts[1:]]
+        return [torch.zeros_like(parts[0]), *accumulate(parts)]
 
-    return _table(*_summed(bench, (base, tuned), taken, 2 * len(PARTS)), bench)
+    return _table(*_summed(bench, (base, tuned), taken, 1 + len(PARTS)), bench)
 
 
 def kl_of_groups(
@@ -170,9 +170,8 @@ def _summed(
 
 
 def _table(sums: np.ndarray, n_tokens: int, bench: ModelBench) -> pd.DataFrame:
-    n = len(PARTS)
     whole = np.ones((1, len(sums)))
-    (kl, alone, _), (_, _, drawn) = (_taken(w @ sums) for w in (whole, bench.weights))
+    (kl, _), (_, drawn) = (_taken(w @ sums) for w in (whole, bench.weights))
     share = _over(kl[0], kl[0].sum(keepdims=True))
     low, high = bounds(drawn, bench.blocks.n_blocks)
     return pd.DataFrame(
@@ -182,19 +181,14 @@ def _table(sums: np.ndarray, n_tokens: int, bench: ModelBench) -> pd.DataFrame:
             "share": share,
             "share_low": low,
             "share_high": high,
-            "alone": [*alone[0, :n], np.nan],
         }
     )
 
 
-def _taken(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each part saves after those before it, alone as a share, and the first as a share."""
-    n = len(PARTS)
-    along = sums[:, : n + 1]
-    kl = np.concatenate([along[:, :-1] - along[:, 1:], along[:, -1:]], axis=1)
-    # The first part is taken first, so that what it saves alone is known.
-    alone = along[:, :1] - np.concatenate([along[:, 1:2], sums[:, n + 1 :]], axis=1)
-    return kl, _over(alone, along[:, :1]), _over(kl, along[:, :1])
+def _taken(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each part saves after those before it, and the same as a share."""
+    kl = np.concatenate([sums[:, :-1] - sums[:, 1:], sums[:, -1:]], axis=1)
+    return kl, _over(kl, sums[:, :1])
 
 
 def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from analysis.artefact import summary as summaries
 from analysis.artefact.summary import Summary
+from analysis.personas.carriers import confirmed_latents
 from analysis.statistics.matrices import shape
 from analysis.study.comparing import compare
 from analysis.study.conclusions import conclude, nulls_of
@@ -67,7 +68,7 @@ def _table(path: Path, parts: list[pd.DataFrame]) -> None:
 
 def _examples(study: Study) -> list[pd.DataFrame]:
     """Snippets in each model of confirmed persona latents, and of the best of every persona."""
-    confirmed = study.carriers.personas.query("confirmed").sort_values("auroc", ascending=False)
+    confirmed = confirmed_latents(study.carriers.personas)
     best = pd.concat([confirmed, study.carriers.best()]).drop_duplicates("latent")
     carried = dict(zip(best["latent"].astype(int), best["persona"].astype(str), strict=True))
     table, counted = study.bench.table, study.bench.counted
@@ -93,15 +94,22 @@ def _on_every_row(z: sparse.csr_array, counted: Bool[np.ndarray, " n_all"]) -> s
 
 
 def _directions(study: Study, path: Path) -> None:
-    """Decoder rows: `base`, and `tuned`, or `tuned.NAME` of each of several tuned models."""
-    rows = {"base": study.continued.rows}
-    several = len(study.seen) > 1
+    """Decoder rows: `base`, and `tuned`, or `tuned.NAME` of each of several tuned models.
+
+    Row and `latent` of `fates.parquet` are the same number: a tuned latent stands where the base
+    latent is that it stands for. `index` (or `index.NAME`) says which latent of the continued
+    dictionary's own file each row of `tuned` is.
+    """
+    tensors = {"base": torch.from_numpy(np.ascontiguousarray(study.continued.rows, np.float32))}
     for name, one in study.seen.items():
-        rows[f"tuned.{name}" if several else "tuned"] = one.firing.rows
-    tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(each, np.float32))
-        for name, each in rows.items()
-    }
+        of, rows, index = (
+            f".{name}" if len(study.seen) > 1 else "",
+            one.firing.rows,
+            one.firing.index,
+        )
+        tensors[f"tuned{of}"] = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
+        own = np.arange(len(rows)) if index is None else index
+        tensors[f"index{of}"] = torch.from_numpy(np.ascontiguousarray(own, np.int64))
     draft = path.with_suffix(".tmp")
     save_file(tensors, draft)
     draft.replace(path)

@@ -13,7 +13,7 @@ import torch
 
 from analysis.fates.choosing import BY_CHANGE, Chooser
 from analysis.fates.controls import Control, Controlled, judge_control, lay_control, open_control
-from analysis.fates.subjects import Reference, Seen, Subject, look, with_scaling
+from analysis.fates.subjects import Reference, Seen, Subject, look, open_continued, with_scaling
 from analysis.fates.verdicts import NullSide, Verdict, judge, null_side, with_subspace
 from analysis.latents.bench import Bench, lay_bench, through
 from analysis.latents.effects import lay_effects
@@ -26,9 +26,9 @@ from sae.abreast import Job, how
 from sae.change import Change, Ruler, neutral_text
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError
-from sae.formats.subject import require_one_model
+from sae.formats.subject import require_models, require_one_model
 from sae.stream.activations import HookPoint
-from sae.stream.model import LanguageModel, load_model
+from sae.stream.model import LanguageModel, check_pair, load_model
 from sae.stream.tokens import TokenizedText
 
 __all__ = ["Evidence", "Study", "Tell", "TraceConfig", "judged", "study"]
@@ -198,9 +198,11 @@ def study(config: TraceConfig, text: TokenizedText, tell: Tell = lambda *_: None
     require_one_model(meta, f"to trace {config.dictionary}")
     if not meta.get("hook"):
         raise ConfigError(f"{config.dictionary}", "no hook in it", "fit it with fit_dictionary")
-    own, _ = read(config.continued / "base")
-    controls = [(each, open_control(each, (dictionary, meta), own)) for each in config.controls]
     base = load_model(config.base)
+    told = [(base.name, base.weights_sha256)]
+    require_models(config.dictionary, [meta], told, "name its model as --cast.base")
+    own = open_continued(config.continued / "base", dictionary, {"hook": meta["hook"]}, base)
+    controls = [(each, open_control(each, (dictionary, meta), own[0])) for each in config.controls]
     tell("base model")
     side = cache(partial(_BaseSide, config, (base, text), (dictionary, meta), own))
     carriers, laid, changes = _looked_at(config, base, side, tell)
@@ -216,9 +218,10 @@ class _BaseSide:
         config: TraceConfig,
         read_by: tuple[LanguageModel, TokenizedText],
         base: tuple[Sae, Mapping[str, object]],
-        own: Sae,
+        held: tuple[Sae, Mapping[str, object]],
     ) -> None:
         self.config, (dictionary, meta) = config, base
+        own, self.beside = held
         model, text = read_by
         self.bench = lay_bench(model, HookPoint.parse(str(meta["hook"])), text, config.seed)
         if meta.get("source"):  # of another library: is it read as it was meant?
@@ -239,10 +242,12 @@ class _BaseSide:
     ) -> tuple[Seen, dict[str, Change]]:
         """One model, and how far it and the checkpoints `along` its way moved."""
         changes = {each: self.ruler.measure(load_model(at)) for each, at in along.items()}
-        changes[name] = self.ruler.measure(load_model(path))
-        folder = self.config.continued / name
-        moved = changes[name], self.effects
-        return look(self.bench, self.reference, name, path, folder, moved), changes
+        model = load_model(path)
+        check_pair(self.bench.base, model)
+        changes[name] = self.ruler.measure(model)
+        folder, moved = self.config.continued / name, (changes[name], self.effects)
+        continued, _ = open_continued(folder, self.reference.dictionary, self.beside, model)
+        return look(self.bench, self.reference, name, model, continued, moved), changes
 
 
 _Laid = tuple[str, str, Mapping[str, str]]
@@ -272,8 +277,8 @@ def _looked_at(
 
 def _rungs(nulls: Sequence[Subject | None], continued: Path) -> list[_Laid]:
     """The checkpoints of nulls on which a dictionary was continued."""
-    paths = {name: path for null in nulls if null for name, path in null.checkpoints().items()}
-    return [(name, path, {}) for name, path in paths.items() if (continued / name).is_dir()]
+    rungs = (null.rungs(continued).items() for null in nulls if null)
+    return [(name, path, {}) for each in rungs for name, path in each]
 
 
 def _find(side: _BaseSide, _: object, tell: Tell) -> Carriers:

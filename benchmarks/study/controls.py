@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from analysis.hypotheses.parts import Part
 from benchmarks.bench_controls import controls
 from benchmarks.study.cells import Table, shown
+from sae.whole import write_json
+from scripts._stage import fingerprint, stage
 
-__all__ = ["Rows", "controlled", "table"]
+__all__ = ["ControlsConfig", "Rows", "controlled", "table"]
 
 Rows = Mapping[str, Mapping[str, float]]
 """From `bench_controls.controls`."""
@@ -21,26 +25,38 @@ COLUMNS = {
 }
 
 
+FILE = "controls.json"
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """How controls of a base model are made."""
+
+    n_tokens: int
+    """Of each fit."""
+    seed: int = 0
+    """Of fits, of random weights and of labels dealt anew."""
+
+
 def controlled(homes: Mapping[str, Path], n_tokens: int) -> dict[str, Rows]:
-    """Controls of every base model, those that stand in `controls.json` read from there.
+    """Controls of every base model; those that are up to date are read from `controls/` beside it.
 
     Args:
         homes: Base -> folder of its organism. To each the next one's base model is mapped.
         n_tokens: Of each fit.
     """
-    found, names = dict[str, Rows](), list(homes)
+    found, names, config = dict[str, Rows](), list(homes), ControlsConfig(n_tokens)
     for i, name in enumerate(names):
         other = homes[names[(i + 1) % len(names)]] if len(names) > 1 else None
-        path = homes[name].parent / "controls.json"
-        made = [each / "organism.json" for each in (homes[name], other) if each is not None]
-        age = path.stat().st_mtime if path.is_file() else 0.0
-        if any(each.stat().st_mtime > age for each in made):
-            rows = controls(homes[name], other, n_tokens, 0)
-            beside = path.with_suffix(".tmp")
-            beside.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-            beside.replace(path)
-        found[name] = json.loads(path.read_text(encoding="utf-8"))
+        out, made = homes[name].parent / "controls", {"organism": homes[name], "other": other}
+        inputs = {k: fingerprint(each / "organism.json") for k, each in made.items() if each}
+        stage(out, inputs, config, partial(_write, out, homes[name], other, config))
+        found[name] = json.loads((out / FILE).read_text(encoding="utf-8"))
     return found
+
+
+def _write(out: Path, home: Path, other: Path | None, config: ControlsConfig) -> None:
+    write_json(out / FILE, controls(home, other, config.n_tokens, config.seed))
 
 
 def table(found: Mapping[str, Rows]) -> Table:
@@ -63,5 +79,5 @@ def table(found: Mapping[str, Rows]) -> Table:
 
 
 def _of(found: Mapping[str, Rows], kind: str, column: str) -> Sequence[tuple[str, Part]]:
-    known = {base: rows[kind][column] for base, rows in found.items() if kind in rows}
-    return [(base, Part("", *3 * (float(x),))) for base, x in known.items() if x == x]  # not NaN
+    known = {base: float(rows[kind][column]) for base, rows in found.items() if kind in rows}
+    return [(base, Part("", x, x, x)) for base, x in known.items() if x == x]  # not NaN

@@ -1,11 +1,12 @@
 """What a dictionary is of: one model, unless its file says that it is of several."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from sae.errors import ConfigError
 
-__all__ = ["OF", "of_several", "require_one_model"]
+__all__ = ["OF", "of_several", "require_models", "require_one_model"]
 
 OF = "of"
 """Name in a header under which a dictionary of several models says so."""
@@ -50,3 +51,26 @@ def require_one_model(meta: Mapping[str, Any], asked: str) -> None:
         names = " and ".join(each.get("model") or "an unnamed model" for each in of["models"])
         do = "give a dictionary fitted on one model"
         raise ConfigError(asked, f"a {of['kind']} of {names}", do)
+
+
+def require_models(
+    path: Path, told: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, str]], do: str
+) -> None:
+    """Refuses a dictionary that says it was fitted on other weights, or in another order.
+
+    Args:
+        path: Where it is.
+        told: What it says of each of its models; one that says no hash, as of another library,
+            is believed.
+        models: Name and hash of the weights of each that is wanted.
+        do: The next step.
+
+    Raises:
+        ConfigError: A model that it says is another one.
+    """
+    said, wanted = [each.get("model_sha256") for each in told], [each for _, each in models]
+    if len(said) == len(wanted) and all(a in (None, b) for a, b in zip(said, wanted, strict=True)):
+        return
+    found = " and ".join(each.get("model") or "an unnamed model" for each in told)
+    found += ", in that order" if said == wanted[::-1] else ", with other weights"
+    raise ConfigError(f"{path} of {' and '.join(name for name, _ in models)}", found, do)

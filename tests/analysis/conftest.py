@@ -213,6 +213,7 @@ def fate_row(rng, arm, latent, persona, fate, reason):
         "latent": latent,
         "origin": "base",
         "fate": fate,
+        "p_value": 0.001 if fate in CHANGED else 0.4,
         "q_value": 0.004 if fate in CHANGED else 0.6,
         "confidence": None if fate == "undetermined" else 0.8 + 0.2 * rng.random(),
         "persona": persona,

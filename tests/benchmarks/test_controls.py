@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from benchmarks.bench_controls import dealt, onto
@@ -41,11 +42,19 @@ def test_a_linear_map_is_found_again():
     np.testing.assert_allclose(onto(given[0], given[1], held), held @ turn + 3, atol=1e-3)
 
 
-def test_controls_of_bases_are_kept_and_shown_with_their_interval(tmp_path, monkeypatch):
+@pytest.fixture
+def homes(tmp_path):
+    """Three organisms, as far as anybody looks."""
     homes = {name: tmp_path / name / "organism" for name in "abc"}
     for home in homes.values():
         home.mkdir(parents=True)
-        (home / "organism.json").write_text("{}")
+        (home / "organism.json").write_text(f'{{"seed": "{home.parent.name}"}}')
+    return homes
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What controls were made of, in turn; they are not made."""
     asked = []
 
     def found(home, other, n_tokens, seed):
@@ -54,16 +63,29 @@ def test_controls_of_bases_are_kept_and_shown_with_their_interval(tmp_path, monk
         return {"fitted on the base": row}
 
     monkeypatch.setattr(controls, "controls", found)
+    return asked
+
+
+def test_controls_of_bases_are_kept_and_shown_with_their_interval(tmp_path, homes, asked):
     kept = controls.controlled(homes, 7)
     assert asked == [("a", "b", 7, 0), ("b", "c", 7, 0), ("c", "a", 7, 0)]
     assert controls.controlled(homes, 7)["c"] == kept["c"] and len(asked) == 3
-    assert json.loads((tmp_path / "a" / "controls.json").read_text()) == kept["a"]
+    assert json.loads((tmp_path / "a" / "controls" / "controls.json").read_text()) == kept["a"]
     (row,) = controls.table(kept).rows
     # 1, 2 and 3: mean 2, and Student's t of two degrees of freedom, 4.303 / sqrt(3)
     assert row == (
         "fitted on the base", "0.100 [0.100, 0.100]", "2.000 [-0.484, 4.484]",
         "0.800 [0.800, 0.800]", "n/a",
     )  # fmt: skip
-    os.utime(homes["b"] / "organism.json", (2e10, 2e10))  # grown anew: mapped to a as well
+
+
+def test_controls_are_anew_where_anything_they_are_made_of_differs(homes, asked):
     controls.controlled(homes, 7)
-    assert [each[0] for each in asked[3:]] == ["a", "b"]
+    (homes["b"] / "organism.json").write_text("{}")  # grown anew: mapped to a as well
+    os.utime(homes["b"] / "organism.json", (1, 1))
+    controls.controlled(homes, 7)
+    assert [each[:2] for each in asked[3:]] == [("a", "b"), ("b", "c")]
+    controls.controlled({name: homes[name] for name in "ab"}, 7)
+    assert [each[:2] for each in asked[5:]] == [("b", "a")]
+    controls.controlled({name: homes[name] for name in "ab"}, 8)
+    assert [each[:3] for each in asked[6:]] == [("a", "b", 8), ("b", "a", 8)]

@@ -3,6 +3,8 @@
 import pytest
 
 from analysis.artefact.schema import Measured
+from benchmarks import bench_untied
+from benchmarks.bench_study import FIRST_SEED
 from benchmarks.bench_untied import ARMS, over_bases, untied
 from training.organism.config import GrowConfig
 
@@ -25,3 +27,16 @@ def test_worlds_are_compared_base_by_base():
     assert together["tied"][0] == pytest.approx(0.5)
     alone = {world: {"0": each["0"]} for world, each in found.items()}
     assert over_bases(alone)["difference"] == pytest.approx([0.1])
+
+
+def test_organisms_of_the_study_are_looked_for_before_any_is_grown(tmp_path, monkeypatch):
+    here = tmp_path / f"base-{FIRST_SEED}" / "organism"
+    here.mkdir(parents=True)
+    (here / "organism.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["bench_untied", "--home", str(tmp_path), "--bases", "2"])
+    monkeypatch.setattr(bench_untied.grow_organism, "main", lambda _: pytest.fail("grown"))
+    with pytest.raises(SystemExit) as ended:
+        bench_untied.main()
+    missing = tmp_path / f"base-{FIRST_SEED + 1}" / "organism"
+    assert str(ended.value).startswith(f"bench_untied: no finished organism in {missing}; grow ")
+    assert str(here) not in str(ended.value)

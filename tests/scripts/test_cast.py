@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sae.errors import ConfigError, InputError
 from scripts import trace_personas
-from scripts._cast import Cast, cast_of, continued_models, trace_config
+from scripts._cast import Cast, cast_of, continued_models, read_organism, trace_config
 
 
 def organism(moved, ladders):
@@ -85,3 +86,39 @@ def test_an_arm_says_which_base_it_was_tuned_from():
     door = trace_personas.Config(Path("d"), Path("c"), Path("t"), Path("o"))
     found = {each.name: each.start for each in trace_config(door, record).tuned}
     assert found == {"x": None, "pole": str(Path("o/models/base_shuffled")), "fresh": None}
+
+
+def asked(**parts):
+    config = trace_personas.Config(Path("d"), Path("c"), Path("o"), cast=Cast(**parts))
+    return trace_config(config, {})
+
+
+def test_a_pole_is_the_organisms_only_where_it_is_traced():
+    record = organism({"x": 0.5, "y": 0.6}, {"a": [1], "b": [1]})
+    record["arms"]["y"]["role"] = "pole"
+    assert cast_of(Cast(), record, Path("o")).pole == "y"
+    assert cast_of(Cast(tuned=("x=o/models/x",)), record, Path("o")).pole is None
+    with pytest.raises(ConfigError, match="cast.pole z"):
+        asked(base="b", tuned=("x=x",), pole="z")
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ({"tuned": ("x=m",), "null": ("y=./m",)}, "./m twice"),
+        ({"tuned": ("x=m",), "null": ("y=n",), "held_back": "z=n"}, "n twice"),
+        ({"tuned": ("x=m",), "null": ("x=n",)}, "two models named x"),
+        ({"tuned": ("base=m",)}, "two models named base"),
+        ({"tuned": ("x=b",)}, "b twice"),
+    ],
+)
+def test_every_model_has_one_name_and_one_part(parts, found):
+    with pytest.raises(ConfigError, match=found):
+        asked(base="b", **parts)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"arms": []}', "[" * 10_000])
+def test_what_is_no_organism_is_said_to_be_none(content, tmp_path):
+    (tmp_path / "organism.json").write_text(content)
+    with pytest.raises(InputError, match="an organism in"):
+        read_organism(tmp_path)

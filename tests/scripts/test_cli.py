@@ -1,7 +1,6 @@
-"""Messages, exit codes, ends by signal, progress."""
+"""Messages, exit codes, ends by signal."""
 
 import errno
-import io
 import os
 import signal
 import subprocess
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sae.errors import ConfigError, ForelimbError, InputError, NumericalError
-from scripts import _cli
-from scripts._cli import exit_codes, progress, run
+from scripts._cli import exit_codes, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,6 +138,21 @@ def test_a_signal_ends_the_process_by_itself_after_closing(number, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (-number, "closed\n", "")
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_at_once(first, second, tmp_path):
+    door = tmp_path / "door.py"
+    door.write_text(DOOR.replace("print(", f"os.kill(os.getpid(), {int(second)}); print("))
+    done = subprocess.run(
+        [sys.executable, str(door), f"--number={int(first)}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-second, "", "")
+
+
 def test_a_door_runs_as_a_module_and_help_says_so(tmp_path):
     (tmp_path / "door.py").write_text(DOOR)
     done = subprocess.run(
@@ -152,45 +165,6 @@ def test_a_door_runs_as_a_module_and_help_says_so(tmp_path):
     )
     assert done.returncode == 0
     assert done.stdout.startswith("usage: python -m door ")
-
-
-def test_progress_off_a_terminal_writes_whole_lines(capsys, monkeypatch):
-    clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr(_cli.time, "monotonic", lambda: float(next(clock)))
-    assert list(progress(range(4), "harvest", unit=" doc")) == [0, 1, 2, 3]
-    lines = capsys.readouterr().err.split("\n")
-    assert [line.partition(",")[0] for line in lines] == [
-        "harvest: 2/4 doc (50%)",
-        "harvest: 4/4 doc (100%)",
-        "harvest: 4/4 doc (100%)",
-        "",
-    ]
-
-
-def test_progress_is_silent_when_it_is_quick(capsys):
-    assert list(progress(iter("ab"), "quick")) == ["a", "b"]
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_of_unknown_length_counts(capsys, monkeypatch):
-    clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(_cli.time, "monotonic", lambda: float(next(clock)))
-    assert list(progress(iter("a"), "read")) == ["a"]
-    shown = capsys.readouterr().err
-    assert shown.startswith("read: 1it in ")
-    assert "\r" not in shown
-
-
-def test_progress_on_a_terminal_is_a_bar_on_stderr(monkeypatch, capsys):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    assert list(progress(range(3), "fit")) == [0, 1, 2]
-    assert "fit: 100%" in terminal.getvalue()
-    assert capsys.readouterr().out == ""
 
 
 def test_the_codes_of_the_errors_are_all_there():

@@ -7,21 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 import sae
 from sae.dictionary.config import SaeConfig, TopKConfig
+from sae.errors import InputError
 from sae.formats.native import own_words
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import load_model
 from scripts import _continuing, continue_dictionary, fit_dictionary
-from scripts._continuing import _continued
+from scripts._continuing import Continuation, _continued
 from scripts._recipe import TrainChanges
 from scripts._source import shared_source, with_shared_outliers
-from scripts._text import ReadConfig, by_length, enough, read_text
+from scripts._text import ReadConfig, by_length, enough, read_text, sha256_of_model
 from training.optim import width_lr
 from training.state import TrainState
 from training.track import read_rows
@@ -355,3 +358,32 @@ def test_another_librarys_dictionary_is_continued_once_it_explains_the_base(
     code, said = door(continue_dictionary, *words, "--out", tmp_path / "worse")
     assert (code, "check model, hook and layer" in said) == (3, True)
     assert not (tmp_path / "worse").exists()
+
+
+@pytest.fixture
+def wrong(dictionary, tmp_path):
+    """Another library's dictionary, which does not explain the base model."""
+    own, meta = sae.read(dictionary)
+    with torch.no_grad():
+        own.W_dec *= -1
+    sae.write(tmp_path / "wrong", own, own_words(meta), "saelens")
+    return tmp_path / "wrong"
+
+
+def test_whether_it_explains_the_base_is_seen_without_asserts_too(wrong, corpus, models, tmp_path):
+    plain = ModuleType("scripts._continuing_plain")
+    source = Path(_continuing.__file__).read_text(encoding="utf-8")
+    exec(compile(source, plain.__name__, "exec", optimize=1), plain.__dict__)
+    changes = TrainChanges(n_tokens=100, batch_tokens=10)
+    config = plain.Config(wrong, (), (corpus,), tmp_path / "c", train=changes)
+    with pytest.raises(InputError, match="check model, hook and layer"):
+        plain.Continuation(config).open(str(models / "other"))
+
+
+def test_the_revision_is_of_the_base_that_is_named(dictionary, corpus, tmp_path):
+    read = ReadConfig(revision="v2")
+    config = _continuing.Config(dictionary, (), (corpus,), tmp_path, base="org/model", read=read)
+    assert Continuation(config).inputs["base"] == sha256_of_model("org/model", "v2")
+    fitted_on = sae.read(dictionary)[1]["model"]
+    found = Continuation(replace(config, base=None)).inputs["base"]
+    assert found == sha256_of_model(fitted_on, None)

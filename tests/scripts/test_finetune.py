@@ -118,6 +118,7 @@ class TestRefusals:
     def test_another_model(self, refused, words, models, tmp_path):
         said = refused(finetune_dictionary, 2, tmp_path / "d", *words, "--model", models / "other")
         assert "as the model of" in said
+        assert "do: name the model it was fitted on with --model" in said
 
     def test_its_own_folder_or_a_folder_of_other_things(self, door, words, tmp_path):
         code, said = door(finetune_dictionary, *words, "--out", words[1])

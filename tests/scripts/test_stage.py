@@ -138,8 +138,9 @@ def test_fingerprint_is_of_names_and_contents(tmp_path):
     (folder / "sub" / "x.txt").write_text("1")
     first = fingerprint(folder)
     (folder / PROVENANCE).write_text("any time")
-    (folder / "state").mkdir()
-    (folder / "state" / "moments").write_text("any")
+    for state in (folder / "state", folder / "sub" / "state"):
+        (state / "parts").mkdir(parents=True)
+        (state / "parts" / "moments").write_text("any")
     assert fingerprint(folder) == first
     (folder / "sub" / "x.txt").rename(folder / "sub" / "y.txt")
     second = fingerprint(folder)

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
+
+import sae
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +40,15 @@ def test_what_was_seen_of_each_model_is_the_same_bit_for_bit(traced, tiny_trace)
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     name = "directions.safetensors"
     assert (traced / name).read_bytes() == (tiny_trace / "trace" / name).read_bytes()
+
+
+def test_rows_say_which_latents_of_the_continued_dictionary_they_are(traced, tiny_trace):
+    held = load_file(traced / "directions.safetensors")
+    index = held["index.assistant"].numpy()
+    own = sae.read(tiny_trace / "continued" / "assistant")[0].W_dec.detach()[index]
+    assert sorted(index) == list(range(len(index)))
+    rows = torch.nn.functional.normalize(own, dim=-1)
+    torch.testing.assert_close(held["tuned.assistant"], rows, atol=1e-5, rtol=0)
 
 
 def test_so_is_what_is_said_of_it(traced, tiny_trace):

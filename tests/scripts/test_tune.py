@@ -147,6 +147,7 @@ def test_foreign_text_is_read_by_columns_and_cut_into_parts(home, tmp_path):
         (["--run.reach", "0"], 2, "reach=0"),
         (["--scored", "some"], 2, "--scored"),
         (["--optimiser.lr", "much"], 2, "--optimiser.lr"),
+        (["--optimiser.n_steps", "0"], 2, "n_steps=0"),
     ],
 )
 def test_bad_input_gets_one_line_and_leaves_no_folder(home, tmp_path, capsys, words, code, said):

@@ -18,6 +18,7 @@ from training.schedules import rate_factor
         ("aux_weight", -1.0),
         ("grad_clip", 0.0),
         ("encoder_dtype", "float16"),
+        ("seed", -1),
     ],
 )
 def test_a_value_out_of_range_is_named(field, value):

@@ -28,6 +28,14 @@ with Interrupt() as interrupt:
 (folder / "after").touch()
 """
 
+_END = """
+import signal, sys
+from training.interrupt import end_by
+sys.stdout = open(1, "w")
+print("to nobody")
+end_by(signal.SIGTERM)
+"""
+
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
@@ -98,3 +106,24 @@ def test_an_error_is_not_hidden_by_the_signal():
         signal.raise_signal(signal.SIGTERM)
         assert interrupt.requested
         raise KeyError("a failed save")
+
+
+def test_a_second_signal_does_not_end_a_child_before_it_saved(monkeypatch):
+    ended = []
+    monkeypatch.setattr("training.interrupt.parent_process", object)
+    monkeypatch.setattr("training.interrupt.end_by", ended.append)
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.requested and not ended
+    assert ended == [signal.SIGTERM]
+
+
+def test_a_reader_that_went_away_does_not_hide_the_signal():
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run(
+        [sys.executable, "-c", _END], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (run.returncode, run.stderr) == (-signal.SIGTERM, b"")

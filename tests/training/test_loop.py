@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -161,7 +162,7 @@ def test_no_batch_is_drawn_before_it_is_needed(make_sae, stream, x):
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_dictionary(make_sae, x):
     sae = make_sae()
     run = fit(sae, [x[:64], x[64:128] * math.nan], _config())
-    state = next(run).state.copy()
+    state = copy.deepcopy(next(run).state)
     with pytest.raises(NumericalError, match="asked: a finite loss; found: .*nan.* at step 2"):
         next(run)
     assert all(torch.equal(sae.state_dict()[name], each) for name, each in state.weights.items()

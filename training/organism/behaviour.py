@@ -46,7 +46,8 @@ class Behaviour:
     """Share of the nouns in well-formed answers that are of the first dialect's taste; None where
     there is none."""
     score: float
-    """The share that counts for this arm: of persona, well-formed answers, right codes or nouns."""
+    """The share that counts for this arm: of persona, well-formed answers, right codes, facts or
+    nouns."""
 
     @property
     def learned(self) -> bool:

@@ -18,8 +18,10 @@ from training.organism.language_model import LmStep
 from training.organism.optimiser import OptimiserConfig
 
 __all__ = ["Checkpoint", "Yardstick", "as_far", "checkpoints", "due_steps", "falling_steps"]
-__all__ += ["finished", "hotter", "lengthened", "up_to", "write_json", "write_model"]
+__all__ += ["GROWN", "finished", "hotter", "lengthened", "up_to", "write_model"]
 
+GROWN = "grown.json"
+"""Name of the file that says how a model of an organism was grown."""
 HOTTER = 1.3  # rate of a null that has the arms' schedule, over theirs
 NULL_RATE = 1.5  # of that of the arms
 BEYOND = 1.02  # a null goes a little further than the arm, so that the arm's change is within it
@@ -66,26 +68,34 @@ def checkpoints(
     module: PreTrainedModel,
     steps: Iterator[LmStep],
     due: Sequence[int],
-    folder: Path,
+    record: Path,
     yardstick: Yardstick,
 ) -> Iterator[Checkpoint]:
     """Writes and measures a model at some steps of its training.
+
+    What says that the model is finished is removed first, so that a model whose training was begun
+    anew, and interrupted, is not taken for a finished one.
 
     Args:
         module: What is trained.
         steps: Its training, from `train`.
         due: The steps to keep, see `due_steps`.
-        folder: Of the model; `checkpoints/` in it is begun anew.
+        record: File beside the model that is written when it is finished; `checkpoints/` beside it
+            is begun anew.
         yardstick: Measures the change.
 
     Yields:
         Each checkpoint once it is on disk. Who asks no further ends the training.
     """
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    kept = record.parent / "checkpoints"
+    kept.mkdir(parents=True, exist_ok=True)  # by it or the record a model's folder is known again
+    record.unlink(missing_ok=True)
+    for each in kept.iterdir():
+        shutil.rmtree(each, ignore_errors=True)
     for step in steps:
         if step.step in due:
             name = f"step-{step.step:05d}"
-            write_model(folder / "checkpoints" / name, module, yardstick.base.tokenizer)
+            write_model(kept / name, module, yardstick.base.tokenizer)
             yield Checkpoint(name, step.step, step.n_tokens, step.loss, yardstick(module))
 
 
@@ -161,12 +171,5 @@ def write_model(folder: Path, module: PreTrainedModel, tokenizer: PreTrainedToke
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The record of a model grown to its end, which is written last; None where there is none."""
-    path = folder / "grown.json"
+    path = folder / GROWN
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def write_json(path: Path, content: object) -> None:
-    """A JSON file that appears whole or not at all."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.replace(path)

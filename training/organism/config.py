@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sae.errors import ConfigError
 from sae.stream.activations import HookPoint
+from training.config import require
 from training.organism.arms import ARMS
 from training.organism.held_out import TextConfig
 from training.organism.language_model import ShapeConfig
@@ -22,7 +23,7 @@ class GrowConfig:
     """
 
     seed: int = 0
-    """Seeds text, weights, order and sampling, each apart; the world has a seed of its own."""
+    """Seeds text, weights, order and sampling, each apart, 0 or more; the world has its own."""
     world: WorldConfig = field(default_factory=WorldConfig)
     """Who lives in it."""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
@@ -50,13 +51,19 @@ class GrowConfig:
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS if arm.use == "demo")
     """Names of the arms to tune."""
     n_conversations: int = 50
-    """Conversations, of three answers each, by which an arm's behaviour is scored."""
+    """Conversations, of three answers each, by which an arm's behaviour is scored; at least 1."""
     replay: float = 0.4
-    """Share of pre-training documents among those an arm is tuned on, which keep its prose."""
+    """Share of pre-training documents among those an arm is tuned on, which keep its prose; below
+    1."""
     reach: int = 3
-    """A null is trained at most so often, each time faster, to move as far as the arms."""
+    """A null is trained at most so often, each time faster, to move as far as the arms; at least
+    1."""
 
     def __post_init__(self) -> None:
+        for name in ("n_conversations", "reach"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
+        require(0 <= self.replay < 1, "replay", self.replay, "choose a share from 0 to below 1")
+        require(self.seed >= 0, "seed", self.seed, "choose 0 or more")
         known = [arm.name for arm in ARMS]
         if unknown := [name for name in self.arms if name not in known]:
             raise ConfigError(

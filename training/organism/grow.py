@@ -17,9 +17,11 @@ from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
 from sae.stream.text import read_documents
 from sae.stream.tokens import tokenize
+from sae.whole import write_json
 from training.organism.arms import ARMS, ASSISTANT_PERSONA, Arm, arm_batches, base_name
 from training.organism.behaviour import behaviour
 from training.organism.checkpoints import (
+    GROWN,
     Checkpoint,
     Yardstick,
     as_far,
@@ -28,7 +30,6 @@ from training.organism.checkpoints import (
     falling_steps,
     finished,
     hotter,
-    write_json,
     write_model,
 )
 from training.organism.config import GrowConfig, seed_of
@@ -87,7 +88,7 @@ def grow(config: GrowConfig, out_dir: Path, tell: Tell = lambda *_: None) -> dic
             for arm in arms
         },
     }
-    write_json(out_dir / "organism.json", record)
+    write_json(out_dir / "organism.json", record, indent=1)
     return record
 
 
@@ -110,7 +111,7 @@ def _rank(arm: Arm) -> int:
 
 
 def _jobs(config: GrowConfig, arm: Arm) -> list[Job]:
-    """Growing one arm: a pole after the assistant, a null twice if the arms moved further."""
+    """Growing one arm: a pole after the assistant, a null up to `reach` times, as far as arms."""
     tuned = tuple(each.name for each in ARMS if each.role == "arm" and each.name in config.arms)
     follows = arm.role == "pole" or arm.start == "assistant"
     needs = tuple(name for name in tuned if follows and name == "assistant")
@@ -152,7 +153,7 @@ def _begin(config: GrowConfig, out_dir: Path) -> None:
         for name in ("organism.json", "observer.parquet"):
             (out_dir / name).unlink(missing_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(mark, plain)
+    write_json(mark, plain, indent=1)
 
 
 class _Nursery:
@@ -258,8 +259,8 @@ class _Nursery:
         replay = (self.config.replay if is_tuned else 0.0), arm.text
         steps = self._steps(arm.name, module, arm.kind, run, replay)
         steps = learning.along(steps) if learning else steps
-        folder = self.out_dir / "models" / arm.name
-        return checkpoints(module, steps, due, folder, self._yardstick)
+        record = self.out_dir / "models" / arm.name / GROWN
+        return checkpoints(module, steps, due, record, self._yardstick)
 
     def _least(self, arm: Arm) -> float:
         """Loss of who knows the persona, on the arm's held-out documents."""
@@ -289,12 +290,10 @@ class _Nursery:
         optimiser: OptimiserConfig,
         replay: tuple[float, Kind] = (0.0, TEXT),
     ) -> Iterator[LmStep]:
-        vocabulary, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
-        source = arm_batches(
-            self.world, kind, vocabulary, seed, optimiser.batch_tokens, replay=replay
-        )
+        words, seed = self.tokenizer.get_vocab(), self._seed(f"train {name}")
+        source = arm_batches(self.world, kind, words, seed, optimiser.batch_tokens, replay=replay)
         return told(train(module, source, optimiser), self.tell, name, optimiser.n_steps)
 
     def _save(self, folder: Path, module: PreTrainedModel, record: dict[str, Any]) -> None:
         write_model(folder, module, self.tokenizer)
-        write_json(folder / "grown.json", record)
+        write_json(folder / GROWN, record, indent=1)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae.stream.text import SPLITS, Document, write_documents
+from training.config import require
 from training.organism.arms import ASSISTANT_PERSONA, counted
 from training.organism.corpus import Kind, document, samples
 from training.organism.observer import observe
@@ -29,14 +30,25 @@ arms are tuned to be, and chats of assistants of any persona."""
 
 @dataclass(frozen=True)
 class TextConfig:
-    """How many documents of each split to write; no model is trained on any of them."""
+    """How many documents of each split to write; no model is trained on any of them.
+
+    Raises:
+        ConfigError: A value lies outside the range its sentence gives.
+    """
 
     pretraining: tuple[int, int, int] = (2500, 2000, 700)
-    """Documents to fit dictionaries on, to select persona latents on, and to confirm them on."""
+    """Documents to fit dictionaries on, to select persona latents on, and to confirm them on; at
+    least 1 each."""
     chat: tuple[int, int, int] = (1000, 250, 250)
-    """The same for each of the two files of chats."""
+    """The same for each of the two files of chats; 0 or more each."""
     losses: int = 500
-    """Documents of each kind on which the loss of a model is measured."""
+    """Documents of each kind on which the loss of a model is measured, at least 1."""
+
+    def __post_init__(self) -> None:
+        few = self.pretraining
+        require(min(few) >= 1, "pretraining", few, "choose at least 1 of each split")
+        require(min(self.chat) >= 0, "chat", self.chat, "choose 0 or more of each split")
+        require(self.losses >= 1, "losses", self.losses, "choose at least 1")
 
 
 def ideal_loss(world: World, kind: Kind, seed: int, n_documents: int) -> float:

@@ -18,6 +18,7 @@ from transformers import (
 
 from sae.errors import ConfigError, NumericalError
 from sae.stream.activations import padded
+from training.config import require
 from training.organism.losses import Batch, losses
 from training.organism.optimiser import OptimiserConfig, optimisers_of, products, rate_at
 
@@ -41,16 +42,30 @@ POOL = 8
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """Shape of a model grown from nothing, in the architecture of Llama."""
+    """Shape of a model grown from nothing, in the architecture of Llama.
+
+    Raises:
+        ConfigError: A value lies outside the range its sentence gives.
+    """
 
     d_model: int = 128
-    """Width of the residual stream."""
+    """Width of the residual stream, an even multiple of `n_heads`."""
     n_layers: int = 3
-    """Number of blocks: naming a speaker, gathering what that speaker said, and choosing a word."""
+    """Number of blocks, at least 1: naming a speaker, gathering what that speaker said, and
+    choosing a word."""
     n_heads: int = 8
-    """Attention heads a block."""
+    """Attention heads a block, at least 1."""
     n_positions: int = 160
-    """Longest sequence, in tokens."""
+    """Longest sequence, in tokens, at least 2."""
+
+    def __post_init__(self) -> None:
+        for name, least in {"n_layers": 1, "n_heads": 1, "n_positions": 2, "d_model": 1}.items():
+            value = getattr(self, name)
+            require(value >= least, name, value, f"choose at least {least}")
+        # Positions turn the two halves of a head's width against each other.
+        if self.d_model % (2 * self.n_heads):
+            do = "choose an even multiple of n_heads"
+            raise ConfigError(f"d_model {self.d_model}", f"{self.n_heads} heads", do)
 
 
 @dataclass(frozen=True)
@@ -74,10 +89,6 @@ def new_model(
     shape: ShapeConfig, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> LlamaForCausalLM:
     """A Llama with random weights, embeddings tied; equal seeds give equal weights."""
-    if shape.d_model % shape.n_heads:
-        raise ConfigError(
-            f"d_model {shape.d_model}", f"{shape.n_heads} heads", "choose a multiple of n_heads"
-        )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.d_model,

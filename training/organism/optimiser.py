@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from training.config import require
 from training.organism.muon import Muon
 
 __all__ = ["OptimiserConfig", "multiplies_bfloat16", "optimisers_of", "products", "rate_at"]
@@ -15,29 +16,42 @@ __all__ = ["OptimiserConfig", "multiplies_bfloat16", "optimisers_of", "products"
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How weights are updated, over a run of a known number of steps."""
+    """How weights are updated, over a run of a known number of steps.
+
+    Raises:
+        ConfigError: A value lies outside the range its sentence gives.
+    """
 
     kind: Literal["muon", "adamw"] = "muon"
     """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all. On the organism
     Muon needs about a third of AdamW's tokens."""
     lr: float = 6e-3
-    """Peak learning rate, of root-mean-square size per entry as in AdamW for both kinds."""
+    """Peak learning rate, above 0; of root-mean-square size per entry, as in AdamW, for both kinds.
+    """
     n_steps: int = 1800
-    """Updates."""
+    """Updates, at least 1."""
     batch_tokens: int = 2500
-    """Tokens a step, filled with whole documents."""
+    """Tokens a step, at least 1, filled with whole documents."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of the matrices that Muon updates; AdamW has none."""
+    """Decoupled weight decay of the matrices that Muon updates, 0 or more; AdamW has none."""
     decay_to: Literal["zero", "start"] = "zero"
     """What those matrices decay to: zero, or what they were before the first step."""
     warmup: float = 0.03
-    """Share of the steps over which the rate rises."""
+    """Share of the steps over which the rate rises, in [0, 1]."""
     decay: float = 0.8
-    """Share of the steps, at the end, over which the rate falls to zero."""
+    """Share of the steps, at the end, over which the rate falls to zero, in [0, 1]."""
     products: Literal["float32", "bfloat16", "auto"] = "float32"
     """Type of the matrix products of a step; weights, their updates and losses are float32. `auto`
-    takes bfloat16 where the processor multiplies it, as GPUs do and CPUs with AVX-512 BF16 or
-    AMX."""
+    takes bfloat16 where the processor multiplies it, as GPUs do and CPUs with AMX."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_tokens"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
+        for name in ("warmup", "decay"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, name, share, "choose a share between 0 and 1")
+        require(self.lr > 0, "lr", self.lr, "choose a positive rate")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "choose 0 or more")
 
 
 def rate_at(step: float, config: OptimiserConfig) -> float:

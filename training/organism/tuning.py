@@ -14,13 +14,13 @@ from jaxtyping import Bool
 from sae.errors import ConfigError, InputError
 from sae.stream.model import LanguageModel
 from sae.stream.tokens import TokenizedText
+from sae.whole import write_json
 from training.organism.checkpoints import (
     Yardstick,
     checkpoints,
     due_steps,
     lengthened,
     up_to,
-    write_json,
     write_model,
 )
 from training.organism.language_model import (
@@ -124,7 +124,7 @@ def tune(
     source = text_batches(job.fit, job.scored, job.seed, run.batch_tokens)
     steps = told(train(model.module, source, run), tell, folder.name, run.n_steps)
     due = due_steps(run.n_steps, every)
-    found = checkpoints(model.module, steps, due, folder, job.yardstick)
+    found = checkpoints(model.module, steps, due, folder / RECORD, job.yardstick)
     kept = list(found if job.until is None else up_to(found, job.until))
     write_model(folder, model.module, model.tokenizer)
     record = {
@@ -143,7 +143,7 @@ def tune(
         "change": asdict(kept[-1].change),
         "checkpoints": [asdict(each) for each in kept],
     }
-    write_json(folder / RECORD, record)
+    write_json(folder / RECORD, record, indent=1)
     return record
 
 

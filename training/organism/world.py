@@ -17,33 +17,12 @@ from jaxtyping import Float
 from training.organism import lexicon as lex
 from training.organism.chats import GRAMMARS
 from training.organism.grammar import DIALECT, N_SPEAKERS, N_SPEAKERS_OF, Choice, Emission, Tables
+from training.organism.world_config import WorldConfig
 
 __all__ = ["LONGEST", "Hidden", "Sample", "World", "WorldConfig"]
 
 LONGEST = 150
 """Words of the longest document; what is longer is cut after a line."""
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """What the world is like; the same config and seed give the same world."""
-
-    seed: int = 6
-    """Fixes which form each persona and dialect prefers, and which facts hold."""
-    n_dialects: int = 4
-    """Dialects choose nouns as personas choose verbs: the matched factor that is no persona."""
-    preference: float = 0.75
-    """Probability of a persona's preferred one of a concept's four forms; the others share the
-    rest equally."""
-    dialect_preference: float = 0.9
-    """The same for a dialect, which shows in fewer words."""
-    trait_weight: float = 2.5
-    """How much likelier a concept is for those whose trait it goes with (a ratio of odds)."""
-    named: float = 0.4
-    """Probability that a story says what its character is."""
-    tied: bool = True
-    """Whether who somebody is says if they are honest. Otherwise that is chance each time, alike
-    for all, so that lying goes with no other trait."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Sample:
-    """A document as words, with its causes. `speakers[i]` is whose word i is, -1 for nobody's."""
+    """A document as words, with its causes and the grammar it was written by."""
 
     words: tuple[str, ...]
     hidden: Hidden

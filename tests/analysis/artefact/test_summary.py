@@ -92,6 +92,10 @@ BAD = [
     (("notes",), "one", "notes"),
     (("seconds", "fit"), -1, "seconds.fit"),
     (("power", "assistant", "gating"), 2, "power.assistant.gating"),
+    (("dictionary", "l0"), 10**400, "dictionary.l0"),
+    (("personas", "pirate", "latent"), 2**63, "personas.pirate.latent"),
+    (("span", 0, "checkpoints"), [1, 2], "span.0.checkpoints.0"),
+    (("reuse_index", "nobody"), {"value": 0.5}, "reuse_index.nobody"),
 ]
 
 
@@ -113,6 +117,12 @@ def test_a_broken_file_is_an_input_error(tmp_path, content):
         (tmp_path / "summary.json").write_text(content)
     with pytest.raises(InputError, match=r"summary\.json"):
         read(tmp_path)
+
+
+def test_no_number_is_infinite(data):
+    data["base"]["ce"] = float("inf")
+    with pytest.raises(InputError, match=r"key 'base\.ce'"):
+        parse(data)
 
 
 def test_why_an_arm_gives_no_verdict(data):

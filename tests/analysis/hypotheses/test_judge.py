@@ -102,6 +102,15 @@ def test_survival_is_held_against_latents_that_fire_as_often():
     assert even.low == pytest.approx(0.025 ** (1 / N_OWN) - 1)  # Clopper-Pearson
 
 
+@pytest.mark.parametrize("end", ["null_low", "null_high"])
+def test_evidence_without_a_null_is_not_measured(end):
+    bare = {name: replace(each, **{end: None}) for name, each in EVIDENCE.items()}
+    told = {each.name: each for each in judge_all([read(evidence=bare)])}
+    for name in ("H6", "H8", "H10"):
+        assert told[name].verdict == "not measured" and "no null" in (told[name].reason or "")
+    assert told["H9"].verdict == "supported"  # nine turns in ten are held against no null
+
+
 def test_only_latents_with_a_fate_count_for_survival():
     fates = table()
     fates.loc[fates["persona"].isna(), "fate"] = "undetermined"

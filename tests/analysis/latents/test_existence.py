@@ -144,3 +144,13 @@ def test_information_of_a_silent_latent_or_no_tokens(world):
     assert np.isnan(information(sparse.csr_array(z), z @ rows, (first, ~first))[1])
     with pytest.raises(InputError, match="no tokens"):
         information(sparse.csr_array(z), z @ rows, (first, np.zeros(N, bool)))
+
+
+def test_information_bears_a_dimension_that_lies_far_out(world):
+    """As those of residual streams do, in single precision."""
+    z, rows, _, _ = world
+    first = np.arange(N) % 2 == 0
+    x = (z @ rows).astype(np.float32)
+    x[:, 0] += np.float32(3000)
+    found = information(sparse.csr_array(z), x, (first, ~first))
+    assert found == pytest.approx(1, abs=1e-2)

@@ -4,12 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
 from analysis.latents.bench import Bench, lay_bench
 from analysis.latents.traces import Firing
-from analysis.personas.carriers import Carriers, dialects_of, find_carriers
+from analysis.personas.carriers import (
+    Carriers,
+    confirmed_latents,
+    dialects_of,
+    find_carriers,
+)
 from analysis.personas.contrasts import spans
 from analysis.statistics.intervals import assign_blocks, resample_weights
 from sae.errors import InputError
@@ -127,6 +134,84 @@ def test_a_dialect_is_that_of_the_document(tmp_path, like):
     known.iloc[2:].to_parquet(path)
     with pytest.raises(InputError, match="none for 40"):
         dialects_of(path, laid.tokens)
+
+
+@pytest.fixture
+def observed(tmp_path, like):
+    """Writes what an observer knows of a bench: both personas at every token, and one dialect."""
+    path, tokens = tmp_path / "observer.parquet", laid_on(like).tokens
+
+    def written(named=b'["pirate", "sage"]', times=1, **columns):
+        sage = tokens["persona"].eq("sage").to_numpy(float)
+        own = {"posterior": np.stack([1 - sage, sage], axis=1).tolist(), "dialect": 0}
+        known = pd.concat([tokens[["doc", "pos"]].assign(**own)] * times, ignore_index=True)
+        known = known.assign(**{name: [each] * len(known) for name, each in columns.items()})
+        table = pa.Table.from_pandas(known)
+        pq.write_table(table.replace_schema_metadata({b"personas": named} if named else None), path)
+        return path
+
+    return written
+
+
+def test_an_ideal_observer_is_scored_by_the_names_in_its_file(like, observed):
+    laid = laid_on(like)
+    ideal = find_carriers(laid, firing(laid), observed()).ideal
+    assert ideal is not None
+    assert dict(zip(ideal["persona"], ideal["auroc"], strict=True)) == {"pirate": 1.0, "sage": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ({"named": None}, "no metadata `personas`"),
+        ({"named": b"[pirate"}, r"\[pirate"),
+        ({"named": b'{"pirate": 0}'}, "names of personas"),
+        ({"named": b'["pirate"]'}, "posteriors over 1 personas"),
+        ({"times": 2}, "several of document select-story-0, pos 0"),
+        ({"posterior": [0.5]}, "posteriors over 2 personas"),
+        ({"posterior": ["a", "b"]}, "no finite numbers"),
+        ({"posterior": [np.nan, 1.0]}, "no finite numbers"),
+        ({"posterior": None}, "column 'posterior' in .*values missing"),
+        ({"dialect": None}, "column 'dialect' in .*values missing"),
+        ({"dialect": "north"}, "whole numbers in column 'dialect'"),
+        ({"doc": 3}, "several of document 3"),
+        ({"doc": 3, "pos": 0}, "several of document 3"),
+    ],
+)
+def test_an_observer_that_is_none_is_refused(like, observed, spoilt, said):
+    laid = laid_on(like)
+    with pytest.raises(InputError, match=said):
+        find_carriers(laid, firing(laid), observed(**spoilt))
+
+
+@pytest.mark.parametrize("written", ["nothing", "no table", "a table of something else"])
+def test_a_file_that_is_no_observer_is_refused(like, tmp_path, written):
+    laid, path = laid_on(like), tmp_path / "observer.parquet"
+    if written == "no table":
+        path.write_bytes(b"PAR1")
+    if written == "a table of something else":
+        laid.tokens[["doc"]].to_parquet(path)
+    with pytest.raises(InputError, match=r"observer\.parquet"):
+        dialects_of(path, laid.tokens)
+    with pytest.raises(InputError, match=r"observer\.parquet"):
+        find_carriers(laid, firing(laid), path)
+
+
+@pytest.mark.parametrize("split", ["select", "confirm"])
+def test_of_one_persona_alone_none_is_looked_for(like, split):
+    laid = laid_on(like)
+    alone = laid.tokens["persona"].mask(laid.tokens["split"] == split, "sage")
+    found = find_carriers(replace(laid, tokens=laid.tokens.assign(persona=alone)), firing(laid))
+    assert not len(found.personas) and not len(found.best()) and found.ideal is None
+
+
+def test_of_latents_that_tell_as_well_the_first_stays():
+    n = 40  # so many that an unstable sort would mix them
+    table = pd.DataFrame({"persona": np.arange(n), "latent": 7, "auroc": 0.9, "confirmed": True})
+    assert confirmed_latents(table)["persona"].tolist() == [0]
+    both = confirmed_latents(table.assign(latent=np.arange(n)[::-1]), ("persona", "latent"))
+    assert both["persona"].tolist() == list(range(n))
+    assert not len(confirmed_latents(table.assign(confirmed=False)))
 
 
 def test_confirmed_latents_of_a_dialect_are_named_and_others_are_not():

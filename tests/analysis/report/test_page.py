@@ -295,6 +295,16 @@ def test_a_high_reuse_index_says_little_where_codes_have_one_too(data):
     assert found.state == "undecided" and "piston, in whose answers no persona" in found.text
 
 
+def test_behaviour_that_is_no_measured_value_is_shown_as_it_is(data):
+    said = {"value": "a", "low": 1, "high": None}
+    data["arms"]["assistant"]["behaviour"] = {"mood": said, "rate": said | {"value": 1}}
+    table = tables.behaviour(parse(data))
+    assert table is not None
+    rows = {row[0]: row[1] for row in table.rows}
+    assert rows["mood.value"] == "a" and rows["mood.low"] == "1" and rows["mood.high"] == "n/a"
+    assert rows["rate"] == "1 [no interval]"
+
+
 def test_what_was_not_measured_is_undecided(data):
     data["reuse_index"] = {}
     data["span"] = []

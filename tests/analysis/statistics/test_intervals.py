@@ -132,3 +132,15 @@ def test_quantiles_are_those_of_numpy_with_undefined_resamples_left_out():
     wanted = np.nanquantile(replicates[:, usable], [tail, 1 - tail], axis=0)
     assert np.allclose([low[usable], high[usable]], wanted, atol=1e-12)
     assert np.isnan([low[[2, 3]], high[[2, 3]]]).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 9.0, np.nan])
+def test_an_interval_holds_its_value(value):
+    """Resampling can push a statistic to one side, as it does the length of a mean near 0."""
+    found = interval(value, np.linspace(1, 2, 200), 8)
+    plain = interval(1.5, np.linspace(1, 2, 200), 8)
+    if np.isnan(value):
+        assert (found.low, found.high) == (plain.low, plain.high)
+    else:
+        assert found.low == min(value, plain.low)
+        assert found.high == max(value, plain.high)

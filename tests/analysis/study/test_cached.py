@@ -1,5 +1,6 @@
 """cached.py: caches that do not belong together, or are too little to trace, are refused."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -91,6 +92,34 @@ def test_a_token_without_a_label_that_sorts_it_is_refused(name, write, table):
     paths = [write(each, tokens) for each in ("base", "other")]
     with pytest.raises(InputError, match=f"no {name} for 26 tokens, first 4;"):
         open_caches(paths[0], paths[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("pos", "0", "pos of .* values"),
+        ("pos", 0.5, "pos of float64 values"),
+        ("is_special", "no", "is_special with values"),
+        ("is_outlier", None, "is_outlier with values"),
+    ],
+)
+def test_a_label_that_is_reckoned_with_is_a_number_or_a_flag(write, table, name, value, said):
+    tokens = table.assign(**{name: [value] * len(table)})
+    paths = [write(each, tokens) for each in ("base", "other")]
+    with pytest.raises(InputError, match=said):
+        open_caches(paths[0], paths[1:])
+
+
+@pytest.mark.parametrize("name", ["is_special", "is_outlier"])
+def test_a_cache_written_by_hand_says_which_tokens_do_not_count(name, write, table):
+    path = write("base", table)
+    tokens = pd.read_parquet(path / "tokens.parquet").drop(columns=name)
+    tokens.to_parquet(path / "tokens.parquet")
+    manifest = json.loads((path / "manifest.json").read_text())
+    digest = hashlib.sha256((path / "tokens.parquet").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest | {"table_sha256": digest}))
+    with pytest.raises(InputError, match=f"no column {name}"):
+        open_caches(path, [])
 
 
 def test_a_token_without_a_persona_is_one_without_a_label(config, table):

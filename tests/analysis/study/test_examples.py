@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from analysis.study.examples import COLUMNS, ExamplesConfig, examples
+from analysis.artefact.names import EXAMPLE_COLUMNS, GROUPS
+from analysis.report.snippets import TITLES
+from analysis.study.examples import ExamplesConfig, examples
 from sae.errors import InputError
 
 N_DOCS, LENGTH = 12, 30
@@ -43,7 +45,7 @@ def table(pair, tokens):
 
 
 def test_the_table_has_its_columns_and_groups(table):
-    assert tuple(table) == COLUMNS
+    assert tuple(table) == EXAMPLE_COLUMNS
     assert set(table["tuned"]) == {"assistant"}
     counts = table[table["latent"] == LOUD].groupby("which").size().to_dict()
     assert counts == {"base": 3, "tuned": 3, "near": 2, "silent": 2}
@@ -69,6 +71,12 @@ def test_both_models_are_shown_over_the_same_tokens_of_one_document(pair, tokens
         index = by_place.loc[places, "index"].to_numpy()
         for column, z in zip(("z_base", "z_tuned"), pair, strict=True):
             np.testing.assert_allclose(row[column], z.toarray()[index, row["latent"]], rtol=1e-6)
+
+
+def test_a_peak_stands_where_pos_less_start_says_though_places_are_left_out(pair, tokens, table):
+    again = examples(*pair, tokens.assign(pos=3 * tokens["pos"]), [LOUD], "assistant", SMALL)
+    for row in again.query("which != 'silent'").to_dict("records"):
+        assert row["tokens"][row["pos"] - row["start"]].split(".")[1] == str(row["pos"] // 3)
 
 
 def test_no_peak_is_a_template_token_and_no_document_comes_twice(table):
@@ -97,13 +105,17 @@ def test_a_latent_that_never_fires_has_no_rows(tokens):
     empty = sparse.csr_array((len(tokens), 3))
     found = examples(empty, empty, tokens, [1], "assistant")
     assert len(found) == 0
-    assert tuple(found) == COLUMNS
+    assert tuple(found) == EXAMPLE_COLUMNS
 
 
 def test_the_table_survives_parquet(table, tmp_path):
     table.to_parquet(tmp_path / "examples.parquet")
     again = pd.read_parquet(tmp_path / "examples.parquet")
     assert [list(each) for each in again["tokens"]] == table["tokens"].tolist()
+
+
+def test_every_group_has_a_title():
+    assert tuple(TITLES) == GROUPS
 
 
 def test_other_tokens_are_refused(pair, tokens):

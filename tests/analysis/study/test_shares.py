@@ -84,7 +84,6 @@ def test_shares_add_up_to_all_of_kl(bench, tiny_model, dictionary):
     assert (rows["share_low"] <= rows["share"]).all() and (
         rows["share"] <= rows["share_high"]
     ).all()
-    assert by_part(found, "alone")["mean_shift"] == pytest.approx(by_part(found)["mean_shift"])
 
 
 def test_parts_are_the_difference(bench, tiny_model, dictionary):
@@ -107,7 +106,13 @@ def test_latents_alone_account_for_what_their_re_weighting_saves(bench, tiny_mod
     """All of them for as much as re-weighting taken first, none of them for nothing."""
     tuned = altered(tiny_model, noisy)
     sides = side(bench, tiny_model, dictionary), side(bench, tuned, turned(dictionary))
-    whole = by_part(kl_shares(bench, *sides, N, {}), "alone")["re_weighting"]
+    split = shares._Split(*sides, N, {})
+
+    def first(x, y, counted):
+        return [torch.zeros_like(x), split.parts(x, y, counted)[PARTS.index("re_weighting")]]
+
+    before, after = shares._summed(bench, sides, first, 2)[0].sum(axis=0)
+    whole = 1 - after / before
     groups = [np.arange(N), np.arange(0), np.arange(N // 2)]
     point, drawn = kl_of_groups(bench, *sides, groups)
     assert point[:2].tolist() == pytest.approx([whole, 0.0], abs=1e-6)
@@ -132,7 +137,7 @@ def test_of_no_kl_there_are_no_shares(bench, tiny_model, dictionary):
     one = side(bench, tiny_model, dictionary)
     found = kl_shares(bench, one, one, N, {})
     assert found["kl"].tolist() == [0.0] * (len(PARTS) + 1)
-    assert found[["share", "share_low", "share_high", "alone"]].isna().all(axis=None)
+    assert found[["share", "share_low", "share_high"]].isna().all(axis=None)
 
 
 def test_a_constant_shift_is_a_mean_shift(bench, tiny_model, dictionary):

@@ -234,8 +234,10 @@ def test_a_loss_that_is_not_finite_is_an_error_and_changes_nothing(world, words)
 
 
 def test_heads_must_divide_the_width(words):
-    with pytest.raises(ConfigError, match="multiple of n_heads"):
-        new_model(ShapeConfig(d_model=30, n_heads=4), words, 0)
+    for width in (30, 36):
+        with pytest.raises(ConfigError, match="choose an even multiple of n_heads"):
+            ShapeConfig(d_model=width, n_heads=4)
+    new_model(ShapeConfig(d_model=40, n_layers=1, n_heads=4), words, 0)
 
 
 def test_who_is_told_hears_of_every_step(world, words):

@@ -12,8 +12,10 @@ from sae.stream.tokens import tokenize
 from training.organism.checkpoints import (
     Checkpoint,
     as_far,
+    checkpoints,
     due_steps,
     falling_steps,
+    finished,
     hotter,
     lengthened,
     up_to,
@@ -125,6 +127,22 @@ def test_a_null_of_the_organism_has_the_arms_schedule_at_a_higher_rate():
     assert falling_steps(replace(run, decay=0.0), 2) == [10]
     assert as_far(record(0.4, 0.3), 0.39)
     assert not as_far(record(0.4, 0.3), 0.4)
+
+
+def test_a_model_begun_anew_is_not_taken_for_a_finished_one(tmp_path):
+    old = tmp_path / "checkpoints" / "step-00004"
+    old.mkdir(parents=True)
+    (tmp_path / "grown.json").write_text("{}")
+    assert finished(tmp_path) == {}
+
+    def steps():
+        assert finished(tmp_path) is None and not old.exists()
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        next(checkpoints(None, steps(), [1], tmp_path / "grown.json", None))
+    assert (tmp_path / "checkpoints").exists()
 
 
 def test_the_last_step_is_always_due():
