@@ -75,6 +75,8 @@ class Card:
     """Snippets by group."""
     scale: float
     """Largest activation shown; the darkest highlight."""
+    is_let_go: bool = False
+    """Whether the continued dictionary let it go: its coordinates are of the base's own."""
 
     @property
     def who(self) -> str:
@@ -168,6 +170,7 @@ class Trace(TraceFolder):
             fires=tuple(_fires(row) for row in self.rows("traces", latent, tuned)),
             groups=groups,
             scale=scale,
+            is_let_go=row.get("read_by") == "base",
         )
 
     def __repr__(self) -> str:

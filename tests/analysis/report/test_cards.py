@@ -171,3 +171,14 @@ def test_an_effect_is_shown_where_it_was_measured(new_trace, tmp_path):
         "gain",
         "gating",
     ]
+
+
+def test_a_latent_that_was_let_go_says_whose_its_numbers_are(new_trace, tmp_path):
+    folder = new_trace(tmp_path)
+    fates = pd.read_parquet(folder / "fates.parquet").assign(read_by="continued")
+    latent, tuned = int(fates["latent"][0]), str(fates["tuned"][0])
+    fates.loc[0, "read_by"] = "base"
+    fates.to_parquet(folder / "fates.parquet")
+    trace = load_trace(folder)
+    assert "let this latent go" in trace.card(latent, tuned).body()
+    assert "let this latent go" not in trace.card(int(fates["latent"][1]), tuned).body()
