@@ -164,7 +164,7 @@ def error_rates_of(table: pd.DataFrame) -> dict[str, ErrorRate]:
     """One held-back null's entry under `error_rates`.
 
     Args:
-        table: What `analysis.statistics.error_rates` returns: family, call, n, share, share_low,
+        table: What `analysis.fates.error_rates` returns: family, call, n, share, share_low,
             share_high.
 
     Returns:

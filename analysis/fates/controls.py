@@ -18,13 +18,13 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
 from analysis.fates.decide import decide
+from analysis.fates.error_rates import error_rates
 from analysis.fates.nulls import Null
 from analysis.fates.subjects import Reference
 from analysis.latents.bench import Bench, through
 from analysis.latents.coordinates import Coordinates, measure
 from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing
-from analysis.statistics.error_rates import error_rates
 from analysis.statistics.matrices import cofiring, cosines
 from sae import read
 from sae.dictionary.sae import Sae

@@ -16,11 +16,11 @@ from analysis.latents.bench import CHUNK, Bench, ModelBench, residuals, through
 from analysis.latents.coordinates import Coordinates, measure
 from analysis.latents.effects import BaseEffects, effects
 from analysis.latents.existence import information, latent_scaling, presence
+from analysis.latents.fidelity import fidelity
 from analysis.latents.frozen import read_again
 from analysis.latents.matching import standing, steady
 from analysis.latents.shift import constant_share
 from analysis.latents.traces import Firing, reconstructed, trace
-from analysis.personas.reuse import fidelity
 from analysis.statistics.intervals import Interval
 from sae import read
 from sae.change import Change

@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.fates.choosing import Chooser, unlikeness
 from analysis.fates.decide import decide
+from analysis.fates.error_rates import error_rates
 from analysis.fates.novelty import best_matches, novel_fates, novel_latents, novel_share
 from analysis.fates.nulls import Null
 from analysis.fates.subjects import Seen
@@ -14,7 +15,6 @@ from analysis.fates.subspaces import Subspace, judge_subspace
 from analysis.latents.bench import Bench
 from analysis.latents.traces import Firing
 from analysis.personas.contrasts import Span
-from analysis.statistics.error_rates import error_rates
 from analysis.statistics.intervals import Interval
 
 __all__ = ["NullSide", "Verdict", "judge", "null_side", "with_subspace"]

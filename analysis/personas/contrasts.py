@@ -26,7 +26,6 @@ from analysis.statistics.intervals import Interval
 from sae.errors import InputError
 
 __all__ = ["Span", "difference", "excess_of", "like_spans", "nearest_kl", "share_of", "spans"]
-__all__ += ["text_mask"]
 
 N_MATCHES = 5
 N_SUBSPACES = 200
@@ -108,11 +107,6 @@ def like_spans(
 def best_latents(personas: pd.DataFrame) -> pd.DataFrame:
     """The best confirmed latent of each persona that has one, each latent once."""
     return confirmed_latents(personas, ("persona", "latent"))
-
-
-def text_mask(bench: Bench, context: str) -> Bool[np.ndarray, " n"]:
-    """Assistant tokens of one text."""
-    return bench.at("assistant", context)
 
 
 def share_of(

@@ -17,7 +17,6 @@ from analysis.personas.contrasts import (
     like_spans,
     nearest_kl,
     share_of,
-    text_mask,
 )
 from analysis.personas.likes import matched_sets, overlap
 from analysis.personas.reuse import reuse_index
@@ -96,7 +95,7 @@ def compare(study: Study) -> Comparison:
     texts = tuple(
         str(context)
         for context in bench.tokens["context"].drop_duplicates()
-        if text_mask(bench, str(context)).sum() >= LIVE_ON_ASSISTANT
+        if bench.at("assistant", str(context)).sum() >= LIVE_ON_ASSISTANT
     )
     models = {name: one.x for name, one in study.seen.items()}
     starts = starts_of(study)
@@ -105,7 +104,7 @@ def compare(study: Study) -> Comparison:
     if groups and "latents" in study.spans:
         others = like_spans(study.firing.rows, groups[1:], len(study.spans["latents"].basis))
     for name, x in models.items() if texts else ():
-        mask = text_mask(bench, texts[0])
+        mask = bench.at("assistant", texts[0])
         moved = starts[name].x if name in starts else bench.x, x
         for span, found in study.spans.items():
             shares[name, span] = share_of(bench, moved, found, mask)
@@ -223,7 +222,7 @@ def compare_pairs(
     subjects = {s.name: s for s in study.config.tuned if s.name != study.config.pole}
     if not study.spans or not texts or len(subjects) < 2:
         return ()
-    mask = np.logical_or.reduce([text_mask(bench, text) for text in texts])
+    mask = np.logical_or.reduce([bench.at("assistant", text) for text in texts])
     first, *others = subjects
     wanted = [(first, other) for other in others]
     if study.config.plan is not None:
@@ -242,7 +241,7 @@ def compare_pairs(
         ]
         ends = kl[pair[0]][names[0]], kl[pair[1]][names[1]]
         for text in texts:
-            mine = text_mask(bench, text)
+            mine = bench.at("assistant", text)
             here = shifts[0][mine[mask]], shifts[1][mine[mask]]
             for name, span in study.spans.items():
                 measured = difference(bench, here, span, mine)
@@ -271,7 +270,7 @@ def _reuse(study: Study, texts: tuple[str, ...]) -> dict[str, Interval]:
     pole = study.config.pole
     if pole is None or not study.spans or not texts:
         return {}
-    mask = np.logical_or.reduce([text_mask(study.bench, text) for text in texts])
+    mask = np.logical_or.reduce([study.bench.at("assistant", text) for text in texts])
     targets = {name: one.x for name, one in study.seen.items()} | {"base": study.bench.x}
     try:
         found = excess_of(study.bench, study.firing, study.carriers.personas, targets, mask)

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
-from analysis.personas.reuse import excess, fidelity, reuse_index
-from analysis.statistics.intervals import Blocks, assign_blocks, resample_weights
-from sae.dictionary.metrics import fvu_compute, fvu_update
+from analysis.personas.reuse import excess, reuse_index
+from analysis.statistics.intervals import Blocks, assign_blocks
 from sae.errors import InputError
 
 D, K = 12, 4
@@ -69,19 +67,3 @@ def test_mistakes_are_named():
     few = excess(personas, matched, target, fit, Blocks(blocks.of_token % 32, 32))
     with pytest.raises(InputError, match="different blocks"):
         reuse_index(whole, few, whole)
-
-
-def test_fidelity_is_the_fvu_of_the_metric():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(400, 5, generator=generator)
-    x_hat = x + 0.3 * torch.randn(400, 5, generator=generator)
-    blocks = assign_blocks(np.repeat(np.arange(20), 20))
-    found = fidelity(x, x_hat, blocks)
-    assert found.value == pytest.approx(fvu_compute(fvu_update(x, x_hat)))
-    assert found.low < found.value < found.high
-    weights = resample_weights(20, 3)
-    rows = np.concatenate(
-        [np.tile(np.flatnonzero(blocks.of_token == b), int(w)) for b, w in enumerate(weights[0])]
-    )
-    drawn = fidelity(x, x_hat, blocks, weights[[0, 0]])
-    assert drawn.low == pytest.approx(fvu_compute(fvu_update(x[rows], x_hat[rows])))

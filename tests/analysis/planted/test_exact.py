@@ -8,13 +8,13 @@ import pytest
 
 from analysis.artefact.names import COLUMNS
 from analysis.fates.decide import Rule, decide
+from analysis.fates.error_rates import error_rates
 from analysis.fates.nulls import Null
 from analysis.latents.coordinates import COORDINATES, measure
 from analysis.latents.pairs import Pair
 from analysis.latents.readings import reading
 from analysis.latents.traces import firing
 from analysis.planted import PLANTABLE, World, WorldConfig
-from analysis.statistics.error_rates import error_rates
 from analysis.statistics.intervals import assign_blocks, resample_weights
 from sae.errors import ConfigError, InputError
 

@@ -9,7 +9,7 @@ import torch
 
 from analysis.fates.subjects import Subject
 from analysis.latents.bench import lay_bench, residuals
-from analysis.personas.contrasts import Span, difference, like_spans, text_mask
+from analysis.personas.contrasts import Span, difference, like_spans
 from analysis.personas.likes import matched_sets, overlap
 from analysis.personas.span import null_shares, random_subspaces
 from analysis.study.comparing import compare_pairs, starts_of, where_another
@@ -77,7 +77,7 @@ def test_an_arm_tuned_from_another_base_is_measured_from_that(study, models):
 def test_pairs_stand_where_each_is_measured_from(study, models):
     (pair,) = compare_pairs(study, study.bench, ("chat",), starts_of(study))
     arm, pole, start = (load_model(str(models / name)) for name in ("arm", "pole", "start"))
-    bench, mask = study.bench, text_mask(study.bench, "chat")
+    bench, mask = study.bench, study.bench.at("assistant", "chat")
     shifts = (
         residuals(bench, arm, mask) - bench.x[mask],
         residuals(bench, pole, mask) - residuals(bench, start, mask),
