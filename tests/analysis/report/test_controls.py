@@ -68,7 +68,9 @@ MISSING = {
         data.update(reuse_index={}) or data["arms"].pop("scratch")
     ),
     "No second tuned model": lambda data: [
-        data["arms"].pop(name) for name in ("piston", "format_only")
+        data[part].pop(name, None)
+        for name in ("piston", "format_only")
+        for part in ("arms", "reuse_index")
     ],
 }
 

@@ -102,7 +102,8 @@ def test_nothing_measured_still_draws(data):
 
 
 def test_a_single_tuned_model_has_room_on_the_log_axis(data):
-    data["arms"] = {"assistant": data["arms"]["assistant"]}
+    for part in ("arms", "reuse_index"):
+        data[part] = {"assistant": data[part]["assistant"]}
     found = summary.parse(data)
     kl = found.arms["assistant"].size.kl
     for axes in figures.drift(found).axes:
