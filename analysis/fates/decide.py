@@ -18,6 +18,7 @@ from analysis.fates.rule import Rule as Rule
 from analysis.fates.tails import standard_errors
 from analysis.latents.coordinates import EFFECT, PROFILE, Coordinates
 from analysis.latents.matching import merges, splits
+from analysis.personas.carriers import confirmed_latents
 from analysis.statistics.intervals import false_discovery
 
 __all__ = ["Rule", "decide"]
@@ -174,9 +175,7 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
     columns = ["latent", "persona", "selectivity_auroc"]
     if personas is None:
         return pd.DataFrame(columns=columns).astype({"latent": int, "selectivity_auroc": float})
-    confirmed = personas.loc[personas["confirmed"].astype(bool)]
-    best = confirmed.iloc[np.argsort(-confirmed["auroc"].to_numpy(float), kind="stable")]
-    best = best.drop_duplicates("latent").rename(columns={"auroc": "selectivity_auroc"})
+    best = confirmed_latents(personas).rename(columns={"auroc": "selectivity_auroc"})
     return pd.DataFrame(best[columns])
 
 
