@@ -10,9 +10,11 @@ judged, and errs towards large p-values.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import stats
 
 from analysis.fates.nulls import Null
 from analysis.fates.subjects import Seen
@@ -24,6 +26,7 @@ __all__ = ["BY_BULK", "BY_CHANGE", "Chooser", "choose", "choose_by_bulk", "choos
 __all__ += ["pooled", "reach", "stretched", "unlikeness"]
 
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
+GOLDEN = (5**0.5 - 1) / 2
 LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
 
 
@@ -70,13 +73,17 @@ def _stay(null: Null, nulls: Sequence[Null]) -> Bool[np.ndarray, " latents"]:
     return ~np.isin(null.latent, np.concatenate(gone))
 
 
-def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
-    """How far a null's latents moved, over how far a model's did, less half a standard error.
+class Reach(NamedTuple):
+    """How far a null's latents moved, over how far a model's did, along one coordinate."""
 
-    Ratios of medians, on the scale on which latents are judged. A ratio that errs either way calls
-    more latents by chance than it spares: where the tail falls as the k-th power, a standard error
-    s of its logarithm multiplies their number by exp(k * k * s * s / 2), as if the ratio were
-    larger by k * s / 2 standard errors, and k * s is up to 1 here (k to 7, s to .15).
+    ratio: float
+    """Of medians, on the scale on which latents are judged."""
+    error: float
+    """Standard error of its logarithm."""
+
+
+def reach(null: Null, coordinates: Coordinates) -> dict[str, Reach]:
+    """How far a null's latents moved, over how far a model's did, along each coordinate.
 
     Args:
         null: The null.
@@ -89,8 +96,7 @@ def reach(null: Null, coordinates: Coordinates) -> dict[str, float]:
         {c: _size(np.abs(unrolled(c, one.values[c]))) for c in both} for one in (null, other)
     )
     return {
-        c: float(mine[c][0] / theirs[c][0] / np.exp(np.hypot(mine[c][1], theirs[c][1]) / 2))
-        for c in both
+        c: Reach(mine[c][0] / theirs[c][0], float(np.hypot(mine[c][1], theirs[c][1]))) for c in both
     }
 
 
@@ -101,19 +107,31 @@ def _size(far: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return float(middle), float(np.log(high / low) / 2)
 
 
-def stretched(null: Null, by: Mapping[str, float]) -> Null:
-    """The same null, every latent of which moved further.
+def stretched(null: Null, by: Mapping[str, float], unsure: Mapping[str, float]) -> Null:
+    """The same null, as it is where its latents move further, and how much further is unsure.
 
-    Errors shrink with a null that shrinks, but do not grow: they are of sampling in part, which
-    does not grow with drift, and the smaller an error is the farther out its draw counts.
+    Each draw is moved by a factor of its own, log-normal about what was measured, as a predictive
+    distribution is: moved all alike, a size that errs by a tenth calls more by chance than it
+    spares. The factors are quantiles, dealt out along the draws' ranks by the golden ratio, so that
+    neighbours get unlike ones and nothing is left to a seed. Errors shrink with a null that
+    shrinks, but do not grow: they are of sampling in part, which does not grow with drift, and the
+    smaller an error is the farther out its draw counts.
 
     Args:
         null: The null.
         by: Factor of each coordinate, on the scale on which latents are judged.
+        unsure: Standard error of the logarithm of each factor.
     """
-    values = {c: rolled(c, by[c] * unrolled(c, each)) for c, each in null.values.items()}
-    errors = {c: min(by[c], 1.0) * each for c, each in null.errors.items()}
+    far = {c: unrolled(c, each) for c, each in null.values.items()}
+    factors = {c: by[c] * np.exp(unsure[c] * _dealt(np.abs(far[c]))) for c in far}
+    values = {c: rolled(c, factors[c] * far[c]) for c in far}
+    errors = {c: np.minimum(factors[c], 1.0) * each for c, each in null.errors.items()}
     return replace(null, values=values, errors=errors)
+
+
+def _dealt(far: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """A quantile of the normal distribution to each draw, unlike that of draws next in rank."""
+    return stats.norm.ppf((0.5 + GOLDEN * np.argsort(np.argsort(far))) % 1)
 
 
 def choose(nulls: Sequence[Null], reach: Mapping[str, float], goal: float) -> Null | None:
@@ -157,16 +175,16 @@ def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
     counts that is nearest in size, by the mean of the coordinates' log ratios; none is made less
     than half.
     """
-    reached = {null.name: reach(null, one.coordinates) for null in nulls}
-    able = [
-        stretched(null, {c: max(LEAST, 1 / ratio) for c, ratio in reached[null.name].items()})
-        for null in nulls
-        if min(reached[null.name].values()) >= LEAST
-    ]
-    mean = {
-        each.name: float(np.exp(np.mean(np.log([*reached[each.name].values()])))) for each in able
-    }
-    return choose(able, {name: unlikeness(each, 1.0) for name, each in mean.items()}, 1.0)
+    able, size = [], {}
+    for null in nulls:
+        reached = reach(null, one.coordinates)
+        if min(each.ratio for each in reached.values()) < LEAST:
+            continue
+        by = {c: max(LEAST, 1 / each.ratio) for c, each in reached.items()}
+        able.append(stretched(null, by, {c: each.error for c, each in reached.items()}))
+        mean = np.mean([np.log(each.ratio) for each in reached.values()])
+        size[null.name] = unlikeness(float(np.exp(mean)), 1.0)
+    return choose(able, size, 1.0)
 
 
 def unlikeness(change: float, other: float) -> float:
