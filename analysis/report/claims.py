@@ -3,9 +3,8 @@
 from analysis.artefact.folder import TraceFolder
 from analysis.hypotheses.arms import Arms
 from analysis.hypotheses.judge import Judged, judge_all
-from analysis.hypotheses.parts import Part, Read, verdict_of
-from analysis.report.marks import three
-from analysis.report.numbers import null_of
+from analysis.hypotheses.parts import Read, verdict_of
+from analysis.report.numbers import null_of, range_of
 from analysis.report.tables import Table
 from analysis.report.words import primary
 
@@ -28,7 +27,7 @@ def table(trace: TraceFolder) -> Table | None:
     if all(each.verdict == "not measured" for each in judged):
         return None
     rows = [row for each in judged for row in _rows(each)]
-    head = ("claim", "comparison", "estimate (95 %)", "null (95 %)", "verdict")
+    head = ("claim", "comparison", "estimate [95 % interval]", "null (95 %)", "verdict")
     caption = (
         "Claims about personas. A comparison above 0 speaks for its claim: supported where all "
         "of its comparisons are, refuted where one is. Intervals are over documents and "
@@ -41,12 +40,8 @@ def _rows(one: Judged) -> list[tuple[str, ...]]:
     name = f"{one.name}: {one.claim}"
     if not one.parts:
         return [(name, one.reason or "", "", "", one.verdict)]
-    said = [(part.about, _range(part), null_of(part), verdict_of(part)) for part in one.parts]
+    said = [(part.about, range_of(part), null_of(part), verdict_of(part)) for part in one.parts]
     return [
         (f"{name} On this base model: {one.verdict}." if not i else f"{one.name}, cont.", *each)
         for i, each in enumerate(said)
     ]
-
-
-def _range(part: Part) -> str:
-    return f"{three(part.value)} ({three(part.low)} to {three(part.high)})"

@@ -9,7 +9,7 @@ from analysis.report.marks import percent, three
 __all__ = ["null_of", "percent_of", "range_of"]
 
 
-def range_of(measured: Measured | SpanDifference | None) -> str:
+def range_of(measured: Measured | SpanDifference | Part | None) -> str:
     """A value with its interval.
 
     Args:
@@ -22,7 +22,7 @@ def range_of(measured: Measured | SpanDifference | None) -> str:
 
 
 def _with_interval(
-    measured: Measured | SpanDifference | None, shown: Callable[[float | None], str]
+    measured: Measured | SpanDifference | Part | None, shown: Callable[[float | None], str]
 ) -> str:
     if measured is None or measured.value is None:
         return "n/a"

@@ -25,7 +25,7 @@ def table(summary: Summary) -> Table | None:
     ]
     if not rows:
         return None
-    head = ("tuned model", "unstable latents", "agreement [95 % interval]", "the null's, from")
+    head = ("tuned model", "latents", "agreement [95 % interval]", "the null's, from")
     head = (*head, "gain, nats [95 % interval]", "the null's, up to", "subspace")
     caption = (
         "Unstable latents, judged as the one subspace that they span: cosine, over all tokens on "
