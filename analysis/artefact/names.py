@@ -3,7 +3,16 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["COLUMNS", "EMITTED", "EXAMPLE_COLUMNS", "FATES", "GROUPS", "REPURPOSED", "fate_rows"]
+__all__ = [
+    "ALONG",
+    "COLUMNS",
+    "EMITTED",
+    "EXAMPLE_COLUMNS",
+    "FATES",
+    "GROUPS",
+    "REPURPOSED",
+    "fate_rows",
+]
 
 FATES = (
     "preserved",
@@ -22,18 +31,9 @@ FATES = (
 """Every fate a latent can have."""
 REPURPOSED = ("re_gated", "re_wired", "rotated")
 """Fates in which a latent of the base model is put to another use."""
-EMITTED = (
-    "preserved",
-    "amplified",
-    "suppressed",
-    "re_gated",
-    "re_wired",
-    "rotated",
-    "lost",
-    "split",
-    "unstable",
-    "undetermined",
-)
+ALONG = ("amplified", "suppressed", *REPURPOSED)
+"""Changes along a coordinate, of a latent that is still one."""
+EMITTED = tuple(fate for fate in FATES if not fate.startswith("novel_"))
 """Fates that `decide` can give; `re_wired` only where effects were measured."""
 _MEASURED = ("direction", "gain", "gating", "profile", "effect", "existence")
 COLUMNS = (

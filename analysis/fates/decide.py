@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.artefact.names import EMITTED, fate_rows
+from analysis.artefact.names import ALONG, fate_rows
 from analysis.artefact.names import FATES as FATES
 from analysis.artefact.names import REPURPOSED as REPURPOSED
 from analysis.fates.nulls import Null
@@ -236,7 +236,7 @@ def _called(
             ELSEWHERE,
         ),
         (changed & (point == "rotated") & ~met, "undetermined", "re-encoded"),
-        *((changed & (point == name), name, "") for name in EMITTED[1:6]),
+        *((changed & (point == name), name, "") for name in ALONG),
         (
             point != "preserved",
             "undetermined",
