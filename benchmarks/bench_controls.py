@@ -34,14 +34,13 @@ from sae.dictionary.controls import freeze_decoder_
 from sae.dictionary.metrics import fvu_compute, fvu_update
 from sae.stream.activations import HookPoint, harvest
 from sae.stream.model import LanguageModel, load_model
-from sae.stream.text import read_documents
+from sae.stream.text import HELD_OUT, read_documents
 from sae.stream.tokens import TokenizedText, tokenize
 from training.loop import fit
 from training.organism.language_model import ShapeConfig, new_model
 from training.recipes import organism
 
 SAMPLE = 8192
-HELD = ("select", "confirm")
 
 
 def parsed() -> argparse.Namespace:
@@ -142,7 +141,7 @@ def controls(
     hook, shape = HookPoint.parse(record["hook"]), ShapeConfig(**record["shape"])
     base = load_model(home / "models" / "base")
     random = load_model(new_model(shape, base.tokenizer, seed), base.tokenizer)
-    written = {s: read_documents(home / "text", split=s) for s in (("fit",), HELD)}
+    written = {s: read_documents(home / "text", split=s) for s in (("fit",), HELD_OUT)}
     fit_on, held = (tokenize(each, base.tokenizer, shape.n_positions) for each in written.values())
     rows, x = {}, fit_vectors(base, hook, fit_on)
     bench, own = lay_bench(base, hook, held, seed), fitted(x, n_tokens, seed)

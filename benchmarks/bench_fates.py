@@ -28,6 +28,7 @@ import torch
 from scipy import stats
 
 import sae
+from analysis.artefact.names import UNCHANGED
 from analysis.fates.subjects import Subject
 from analysis.planted import Pairs, PairsConfig, Planted
 from analysis.study.cached import CachesConfig, judge_caches, look_at_caches
@@ -35,7 +36,6 @@ from analysis.study.trace_folder import write_trace
 from benchmarks.fates.rules import judged_by_rules
 from benchmarks.fates.score import (
     CALLED,
-    STILL,
     calibration,
     laid_out,
     novel_counts,
@@ -157,7 +157,7 @@ def still_counts(table: pd.DataFrame) -> dict[str, int]:
     return {
         "n_still": len(judged),
         "false_positives": int((judged["p_value"] <= LEVEL).sum()),
-        "false_changes": int((~judged["called"].isin(STILL)).sum()),
+        "false_changes": int((~judged["called"].isin(UNCHANGED)).sum()),
     }
 
 
@@ -171,7 +171,7 @@ def counted(trace: Path, models: Mapping[str, Planted]) -> dict[str, Any]:
     table = laid_out(trace, "tuned", tuned.truth, base)
     still = laid_out(trace, "still", models["still"].truth, base)
     found = table.loc[table["latent"] >= 0]
-    changed = found.loc[~found["called"].isin(STILL)]
+    changed = found.loc[~found["called"].isin(UNCHANGED)]
     kept = found.loc[found["fate"] == "preserved"]
     return {
         "table": table,

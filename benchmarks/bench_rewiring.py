@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from analysis.artefact.names import UNCHANGED
 from analysis.fates.subjects import Subject
 from analysis.planted import rewired, turning
 from analysis.study.tracing import TraceConfig, study
@@ -29,6 +30,7 @@ from benchmarks.results import RESULTS, append
 from sae import read, write
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
+from sae.stream.text import HELD_OUT
 from scripts._cast import Cast, cast_of, read_organism
 from scripts._text import ReadConfig, named_models, read_text
 
@@ -119,7 +121,7 @@ def counted(fates: pd.DataFrame, truth: pd.DataFrame) -> dict[str, object]:
         for each in ANGLES
         for mine in [table.loc[angle == each]]
     }
-    changed = ~apart["fate"].isin(["preserved", "undetermined", "unstable"])
+    changed = ~apart["fate"].isin(UNCHANGED)
     # Copies share their activations up to the hook, so a latent counts once.
     p = apart.drop_duplicates("latent")["p_value"].dropna().to_numpy(float)
     n_low, n = int((p <= LEVEL).sum()), len(p)
@@ -146,7 +148,7 @@ def main() -> None:
             (organism_of(flags) / "text",),
             None,
             ReadConfig(),
-            ("select", "confirm"),
+            HELD_OUT,
         )
         found = study(config, text)
     fates = pd.concat([each.fates for each in found.verdicts.values()], ignore_index=True)

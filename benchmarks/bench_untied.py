@@ -29,6 +29,7 @@ from benchmarks.bench_study import FIRST_SEED
 from benchmarks.results import RESULTS, append
 from sae.stream.activations import HookPoint
 from sae.stream.model import load_model
+from sae.stream.text import HELD_OUT
 from scripts import grow_organism
 from scripts._cast import read_organism
 from scripts._sizes import FULL, QUICK
@@ -36,7 +37,6 @@ from scripts._text import ReadConfig, read_text
 from training.organism.config import GrowConfig
 
 ARMS = ("narrow", "narrow_true")
-HELD = ("select", "confirm")
 LEAST = 3  # base models, for an interval over them
 
 
@@ -75,7 +75,7 @@ def moved(organism: Path) -> Measured | None:
     assert plan is not None  # every organism that is grown has one
     models = {name: organism / "models" / name for name in ("base", *ARMS)}
     base = load_model(models.pop("base"))
-    text = read_text(base, (organism / "text",), None, ReadConfig(), HELD)
+    text = read_text(base, (organism / "text",), None, ReadConfig(), HELD_OUT)
     bench = lay_bench(base, HookPoint.parse(record["config"]["hook"]), text)
     narrow, narrow_true = (residuals(bench, load_model(path)) for path in models.values())
     return generalised(bench, narrow, narrow_true, plan)

@@ -21,7 +21,7 @@ from sae.errors import ConfigError, InputError
 from sae.formats.subject import OF, require_models
 from sae.stream.activations import HookPoint
 from sae.stream.model import check_pair, load_model
-from sae.stream.text import Columns
+from sae.stream.text import HELD_OUT, Columns
 from scripts._cast import Cast, cast_of, read_organism, texts_of
 from scripts._text import LengthConfig, named_models, read_text
 
@@ -115,7 +115,7 @@ def agreed(config: Config) -> Callable[[], dict[str, Any]]:
     require_models(config.crosscoder, of_crosscoder, pair, do)
     require_models(config.difference, of_difference, pair, do)
     texts = texts_of(config.text, config.organism)
-    text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
+    text = read_text(base, texts, config.columns, config.read, HELD_OUT)
     bench = lay_bench(base, HookPoint.parse(str(meta["hook"])), text, config.seed)
     continued, x = through(bench, own, bench.x), residuals(bench, model)
     both = Crosscoder(crosscoder), difference

@@ -16,13 +16,14 @@ from torch import Tensor
 
 import sae
 from analysis.fates.subjects import Subject
-from analysis.study.cached import HELD_OUT, CachesConfig, caches_of, tokens_of
+from analysis.study.cached import CachesConfig, caches_of, tokens_of
 from sae.dictionary.config import BatchTopKConfig, TopKConfig, config_to_dict
 from sae.dictionary.initialise import initialise_
 from sae.dictionary.sae import Sae
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import CacheSource
 from sae.stream.cache import ActivationCache
+from sae.stream.text import HELD_OUT
 from sae.whole import write_json
 from scripts._fit import Job, fit_into
 from scripts._recipe import SaeChanges, TrainChanges, changed, run_of

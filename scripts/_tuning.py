@@ -9,7 +9,7 @@ import numpy as np
 
 from sae.errors import ConfigError
 from sae.stream.model import LanguageModel
-from sae.stream.text import Columns
+from sae.stream.text import HELD_OUT, Columns
 from sae.stream.tokens import TokenizedText
 from scripts._stage import fingerprint, require_own
 from scripts._text import (
@@ -126,7 +126,7 @@ def job_of(config: Config) -> tuple[LanguageModel, Tuning]:
     yardstick = Yardstick(base, neutral, require_hook(base, neutral, name))
     job = Tuning(
         fit=_part(read("fit"), config.run.part),
-        held_out={split: read(split) for split in ("select", "confirm")},
+        held_out={split: read(split) for split in HELD_OUT},
         yardstick=yardstick,
         scored=config.scored,
         optimiser=config.optimiser,

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from analysis.study.trace_folder import write_trace
 from analysis.study.tracing import study
 from sae.stream.model import load_model
+from sae.stream.text import HELD_OUT
 from scripts._cast import models_of, read_organism, texts_of, trace_config
 from scripts._cli import run
 from scripts._meter import Parts
@@ -43,7 +44,7 @@ def main(config: Config) -> None:
 
     def work() -> dict[str, int]:
         base = load_model(trace.base)
-        text = read_text(base, texts, config.columns, config.read, ("select", "confirm"))
+        text = read_text(base, texts, config.columns, config.read, HELD_OUT)
         with Parts() as tell:
             found = study(trace, text, tell)
             write_trace(found, config.out, organism, tell, lambda: stages | tell.seconds)

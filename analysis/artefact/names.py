@@ -11,6 +11,7 @@ __all__ = [
     "FATES",
     "GROUPS",
     "REPURPOSED",
+    "UNCHANGED",
     "fate_rows",
 ]
 
@@ -33,6 +34,8 @@ REPURPOSED = ("re_gated", "re_wired", "rotated")
 """Fates in which a latent of the base model is put to another use."""
 ALONG = ("amplified", "suppressed", *REPURPOSED)
 """Changes along a coordinate, of a latent that is still one."""
+UNCHANGED = ("preserved", "undetermined", "unstable")
+"""What a base latent is called of which no change is claimed."""
 EMITTED = tuple(fate for fate in FATES if not fate.startswith("novel_"))
 """Fates that `decide` can give; `re_wired` only where effects were measured."""
 _MEASURED = ("direction", "gain", "gating", "profile", "effect", "existence")

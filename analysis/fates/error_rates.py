@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from analysis.artefact.names import UNCHANGED
 from analysis.statistics.intervals import share_interval
 from sae.errors import InputError
 
@@ -34,7 +35,7 @@ def error_rates(
             "give one a row",
         )
     tested = fates["q_value"].notna().to_numpy()
-    still = fates["fate"].isin(["preserved", "undetermined", "unstable"])
+    still = fates["fate"].isin(UNCHANGED)
     rows = []
     for family, member in (("persona", is_persona & tested), ("all", tested)):
         for call, hit in (

@@ -41,7 +41,7 @@ class Judged:
     p_value: float | None = None
     """Largest of the comparisons' (an intersection-union test); None without enough bases."""
     holm: float | None = None
-    """The same corrected for how many claims were judged (Holm 1979)."""
+    """The same corrected for how many claims there are, told or not (Holm 1979)."""
 
 
 def judge_all(traces: Sequence[Read]) -> list[Judged]:
@@ -73,6 +73,8 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         parts = together(found)
         n = _least_bases(found)
         over = f"{n} base models" if n >= LEAST_BASES else Judged.over
+        if 1 < n < LEAST_BASES:
+            over = f"documents and latents, the hull of {n} base models"
         if len(found) < len(traces):
             over += f", {len(found)} of {len(traces)} traces ({reason})"
         few = n < LEAST_BASES <= n_bases
@@ -93,11 +95,11 @@ def _least_bases(found: Sequence[tuple[str, Sequence[Part]]]) -> int:
 
 
 def _holm(judged: Sequence[Judged]) -> list[Judged]:
-    """Step-down correction of the p-values of all claims that have one."""
+    """Step-down correction of the p-values for all claims; one that has none counts as one of 1."""
     order = sorted((each for each in judged if each.p_value is not None), key=_p)
     found, least = dict[str, float](), 0.0
     for i, each in enumerate(order):
-        least = max(least, min(1.0, _p(each) * (len(order) - i)))
+        least = max(least, min(1.0, _p(each) * (len(judged) - i)))
         found[each.name] = least
     return [replace(each, holm=found.get(each.name)) for each in judged]
 

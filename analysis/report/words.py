@@ -109,7 +109,9 @@ def _difference(row: SpanDifference, summary: Summary) -> Evidence:
         "undecided": f"{first} and {second} cannot be told apart",
     }[side]
     where = f"On {row.text}, at matched KL"
-    if not is_matched(row):
+    if len(row.kl) < 2:
+        where = f"On {row.text}, at KL that nobody measured"
+    elif not is_matched(row):
         far = " and ".join(map(three, row.kl))
         where = f"On {row.text}, where KL is not matched ({far}; a ratio of {MATCHED} is asked)"
     null = "" if row.null_high is None else f"; random subspaces {null_of(row)}"
@@ -117,7 +119,10 @@ def _difference(row: SpanDifference, summary: Summary) -> Evidence:
 
 
 def _reuse(name: str, summary: Summary) -> Evidence:
-    """For reuse only where no model in whose answers nobody speaks stands as near the base."""
+    """For reuse only where no model that shares no persona stands as near the base.
+
+    That is a pole, or a model in whose answers nobody speaks.
+    """
     indices, arm = summary.reuse_index, summary.arms[name]
     index = indices.get(name)
     if index is None or index.value is None:
@@ -130,9 +135,12 @@ def _reuse(name: str, summary: Summary) -> Evidence:
     }[_side(index, 0.5)]
     said = f"The reuse index of {name} is {range_of(index)}: {near}.{why}"
     for other, theirs in indices.items():
-        nobody = summary.arms[other].behaviour.get("persona", 0) is None
+        its = summary.arms[other]
+        is_pole = its.kind == "pole"
+        nobody = is_pole or its.behaviour.get("persona", 0) is None
         if state == "for" and nobody and _reaches(theirs, index):
-            also = f" But {other}, in whose answers no persona speaks, has {range_of(theirs)}."
+            what = "a pole" if is_pole else "in whose answers no persona speaks"
+            also = f" But {other}, {what}, has {range_of(theirs)}."
             return Evidence("undecided", said + also)
     return Evidence(state, said)
 

@@ -28,16 +28,15 @@ from sae.change import Change
 from sae.errors import ConfigError, InputError
 from sae.stream.buffer import usual_tokens
 from sae.stream.cache import ActivationCache
+from sae.stream.text import HELD_OUT
 
-__all__ = ["HELD_OUT", "LABELS", "CachesConfig", "caches_of", "judge_caches", "look_at_caches"]
+__all__ = ["LABELS", "CachesConfig", "caches_of", "judge_caches", "look_at_caches"]
 __all__ += ["open_caches", "study_caches", "tokens_of", "vectors"]
 
 LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
 """Columns that every token table must have."""
 FLAGS = ("is_special", "is_outlier")
 """Columns by which the base model's table says which tokens do not count."""
-HELD_OUT = ("select", "confirm")
-"""Splits that are traced; dictionaries are fitted on the others."""
 SAME = ("doc", "pos", "token_id")
 NEVER_NULL = ("doc", "pos", "split")
 

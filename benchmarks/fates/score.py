@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from analysis.planted.pairs import UNTOLD
 
-__all__ = ["CALLED", "DETECTABLE", "STILL", "calibration", "laid_out", "matched", "novel_counts"]
+__all__ = ["CALLED", "DETECTABLE", "calibration", "laid_out", "matched", "novel_counts"]
 __all__ += ["of_fates", "of_firings", "of_untold", "power", "spread"]
 
 CALLED = ("preserved", "amplified", "suppressed", "re_gated", "rotated", "split", "lost")
@@ -24,7 +24,6 @@ DETECTABLE = {
     "rotated": (-np.inf, 0.8),
 }
 """Sizes of a planted change that are called detectable, where not all are."""
-STILL = ("preserved", "undetermined", "unstable")
 """Fates that claim no change."""
 NOMINAL = (0.01, 0.05, 0.1, 0.2)  # false-discovery rates that are asked for
 FIRINGS = (0, 50, 100, 200, 500, 1000, np.inf)

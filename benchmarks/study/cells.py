@@ -21,6 +21,7 @@ __all__ = [
     "inherited",
     "measured",
     "null_of",
+    "null_reach",
     "number",
     "refused",
 ]
@@ -116,6 +117,20 @@ def null_of(traces: Sequence[Traced], of: Of) -> str:
     if mean is None or mean.null_low is None or mean.null_high is None:
         return NONE
     return f"{mean.null_low:.3f} to {mean.null_high:.3f}"
+
+
+def null_reach(traces: Sequence[Traced], of: Of) -> str:
+    """From the least to the most of a number's nulls in all traces, where these are a few runs.
+
+    Args:
+        traces: As for `told`.
+        of: As for `told`.
+    """
+    parts = [part for _, part in _found(traces, of)]
+    nulls = [part.null() for part in parts if None not in (part.null_low, part.null_high)]
+    if not nulls:
+        return NONE
+    return f"{min(low for low, _ in nulls):.3f} to {max(high for _, high in nulls):.3f}"
 
 
 def tracing(traces: Sequence[Traced], arm: str) -> list[Traced]:

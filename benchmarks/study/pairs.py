@@ -122,7 +122,7 @@ def _beside(arm: str, label: str, column: str, middle: Callable[..., np.floating
         if label not in mine or column not in mine:
             return None
         mine = mine.loc[mine[column].notna()].reset_index(drop=True)
-        return refused(lambda: matched(mine, mine[column], "", middle, label))
+        return refused(lambda: matched(mine, mine[column], "", middle, label).centred())
 
     return beside
 
@@ -151,7 +151,8 @@ def dialects(traces: Sequence[Traced]) -> Table:
         )
     about = (
         "Median change of persona latents in `assistant` and of dialect latents that are no "
-        "persona's in `dialect`, each less that of others that fire as often."
+        "persona's in `dialect`, each less that of others that fire as often, beyond the middle "
+        "of its null."
     )
     head = ("what changes", "persona latents", "null", "dialect latents", "null", "difference")
     return Table("Personas and dialects", head, tuple(rows), about)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from analysis.artefact.names import UNCHANGED
 from analysis.hypotheses.judge import judge_all
 from analysis.hypotheses.parts import Part, Read
 from benchmarks.study.cells import (
@@ -23,6 +24,7 @@ from benchmarks.study.cells import (
     inherited,
     measured,
     null_of,
+    null_reach,
     number,
     told,
     tracing,
@@ -32,8 +34,6 @@ from benchmarks.study.pairs import dialects, differences, square
 from scripts._judging import lines_of
 
 __all__ = ["markdown", "tables"]
-
-STILL = ("preserved", "undetermined")
 
 
 def tables(
@@ -126,7 +126,7 @@ def _latents(traces: Sequence[Traced]) -> Table:
         cells.append(told(mine, _unjudged(arm), is_share=True))
         for persona in (True, False):
             cells.append(told(mine, _share(arm, persona, ["preserved"]), is_share=True))
-            cells.append(told(mine, _share(arm, persona, STILL, other=True), is_share=True))
+            cells.append(told(mine, _share(arm, persona, UNCHANGED, other=True), is_share=True))
         novel: Of = lambda r, a=arm: measured(r.summary.arms[a].novel_share)  # noqa: E731
         rows.append((arm, f"{sum(learned)} of {len(there)}", *cells, told(mine, novel, True)))
     about = (
@@ -148,11 +148,9 @@ def _changes(traces: Sequence[Traced]) -> Table:
         for key in ("in_span_share", "in_span_share_likes"):
             beside: Of = lambda r, a=arm, k=key: measured(getattr(r.summary.arms[a], k))  # noqa: E731
             row.append(null_of(mine, beside))
-        for of in (
-            lambda r, a=arm: measured(r.summary.arms[a].kl_shares.get("re_weighting")),
-            lambda r, a=arm: measured(r.summary.arms[a].persona_kl_share),
-        ):
-            row += [told(mine, of), null_of(mine, of)]
+        every: Of = lambda r, a=arm: measured(r.summary.arms[a].kl_shares.get("re_weighting"))  # noqa: E731
+        own: Of = lambda r, a=arm: measured(r.summary.arms[a].persona_kl_share)  # noqa: E731
+        row += [told(mine, every), null_reach(mine, every), told(mine, own), null_of(mine, own)]
         index = told(mine, lambda r, a=arm: measured(r.summary.reuse_index.get(a)))
         rows.append((*row, index))
     about = (
@@ -160,7 +158,8 @@ def _changes(traces: Sequence[Traced]) -> Table:
         "matched) and those of as many other latents that fire as often (added once the first "
         "trace of base 3 was seen: no claim asks for it); the shares of KL "
         "that re-weighting all inherited latents and persona latents alone account for beside "
-        "those of nulls and of as many other latents. The reuse index says how much better "
+        "those of the nulls' checkpoints (a few runs, from the least to the most) and of as many "
+        "other latents. The reuse index says how much better "
         "persona latents predict activations than others that fire as often, between a model from "
         "random weights (0) and the base (1)."
     )

@@ -11,11 +11,12 @@ from typing import Any
 
 from sae.errors import ConfigError, InputError
 
-__all__ = ["ROLES", "SPLITS", "Columns", "Document", "Turn"]
+__all__ = ["HELD_OUT", "ROLES", "SPLITS", "Columns", "Document", "Turn"]
 __all__ += ["read_documents", "split_of", "write_documents"]
 
 ROLES = ("system", "user", "assistant", "narrator", "character")  # who may speak
 SPLITS = ("fit", "select", "confirm")  # to fit on, to choose latents on, to confirm them on
+HELD_OUT = SPLITS[1:]  # dictionaries are fitted on the other
 
 
 @dataclass(frozen=True)

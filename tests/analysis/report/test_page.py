@@ -295,6 +295,24 @@ def test_a_high_reuse_index_says_little_where_codes_have_one_too(data):
     assert found.state == "undecided" and "piston, in whose answers no persona" in found.text
 
 
+def test_a_high_reuse_index_says_little_where_a_pole_has_one_too(data):
+    """Above 1, say, with a base that met no personas: then the index measures other things."""
+    index = data["reuse_index"]["assistant"]
+    data["reuse_index"]["scratch"] = {"value": 1.4, "low": 1.3, "high": 1.5}
+    data["arms"]["scratch"] = {"kind": "pole"}
+    found = words.evidence(parse(data))[-1]
+    assert found.state == "undecided" and "But scratch, a pole, has 1.40" in found.text
+    low = index["low"]
+    data["reuse_index"]["scratch"] = {"value": low - 0.2, "low": low - 0.3, "high": low - 0.1}
+    assert words.evidence(parse(data))[-1].state == "for"
+
+
+def test_kl_that_nobody_measured_is_not_called_matched(data):
+    data["span"][0]["kl"] = []
+    (_, first, *_) = words.evidence(parse(data))
+    assert "at KL that nobody measured" in first.text
+
+
 def test_behaviour_that_is_no_measured_value_is_shown_as_it_is(data):
     said = {"value": "a", "low": 1, "high": None}
     data["arms"]["assistant"]["behaviour"] = {"mood": said, "rate": said | {"value": 1}}
