@@ -121,9 +121,8 @@ def with_subspace(
     """
     unstable = (verdict.fates["fate"] == "unstable").to_numpy()
     null = [nulls.seen[name] for name in (verdict.null.names if verdict.null else ())]
-    mine, *against = [(each.x, each.change.activations) for each in (one, *null)]
     latents = verdict.fates.loc[unstable, "latent"].to_numpy(int)
-    found = judge_subspace(bench, continued, latents, mine, against)
+    found = judge_subspace(bench, continued, latents, one.x, [each.x for each in null])
     if found is None:
         return verdict
     reason = verdict.fates["reason"].astype(object).mask(unstable, f"subspace {found.fate}")

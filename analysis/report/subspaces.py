@@ -39,8 +39,10 @@ def _row(found: dict[str, Measured]) -> tuple[str, ...]:
     parts = [(each.value, each.low, each.high) for each in both]
     ends = both[0].null_low, both[1].null_high
     known = [part for each in parts for part in each if part is not None]
-    if len(known) < 6 or ends[0] is None or ends[1] is None:
+    if len(known) < 6:
         said = "n/a"
+    elif ends[0] is None or ends[1] is None:
+        said = "undetermined"
     else:
         said = told(known[:3], known[3:], (ends[0], ends[1]))
     ranges = [(range_of(each), three(end)) for each, end in zip(both, ends, strict=True)]

@@ -200,10 +200,9 @@ def _subspace(verdict: Verdict) -> dict[str, Measured]:
     found = verdict.subspace
     if found is None:
         return {}
-    return {
-        "agreement": _measured(found.agreement, null_low=found.least_agreement),
-        "gain": _measured(found.gain, null_low=-found.most_gain, null_high=found.most_gain),
-    }
+    least, most = to_json(found.least_agreement), to_json(found.most_gain)
+    gain = _measured(found.gain, null_low=None if most is None else -most, null_high=most)
+    return {"agreement": _measured(found.agreement, null_low=least), "gain": gain}
 
 
 def _early(found: Mapping[str, float] | None) -> Measured | None:
