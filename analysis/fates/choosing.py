@@ -19,14 +19,15 @@ from scipy import stats
 from analysis.fates.nulls import Null
 from analysis.fates.subjects import Seen
 from analysis.fates.tails import rolled, unrolled
-from analysis.latents.coordinates import Coordinates
-from sae.errors import ConfigError
+from sae.errors import ConfigError, InputError
 
 __all__ = ["BY_BULK", "BY_CHANGE", "Chooser", "choose", "choose_by_bulk", "choose_by_change"]
 __all__ += ["pooled", "reach", "stretched", "unlikeness"]
 
 FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide what the arm did
 GOLDEN = (5**0.5 - 1) / 2
+NOTHING = 1e-6  # on any scale: float32 cannot tell it from 0
+HIGHEST = 0.9  # quantile by which a size is told
 LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
 
 
@@ -78,54 +79,73 @@ class Reach(NamedTuple):
 
     ratio: float
     """Of medians, on the scale on which latents are judged."""
-    error: float
+    error: float = 0.0
     """Standard error of its logarithm."""
+    start: float = 0.0
+    """Where the null's latents lie about: their median gain; 0 along the other coordinates."""
+    end: float = 0.0
+    """Where the model's do."""
 
 
-def reach(null: Null, coordinates: Coordinates) -> dict[str, Reach]:
+def reach(null: Null, model: Null) -> dict[str, Reach]:
     """How far a null's latents moved, over how far a model's did, along each coordinate.
+
+    By the median of those that moved at all, at the quantile where it lies of the two in which
+    fewer did; where hardly any moved, nothing tells, and the ratio is 1. Gain is taken about its
+    median: what all latents of a model gained is told of none of them.
 
     Args:
         null: The null.
-        coordinates: Of the model. The more of its latents changed, the smaller is the ratio, and
-            the fewer are called.
+        model: The coordinates of the model's latents, as of a null. The more of them changed, the
+            smaller is the ratio, and the fewer are called.
     """
-    other = Null.of("", 0.0, coordinates)
-    both = [c for c in null.values if c in other.values]
-    mine, theirs = (
-        {c: _size(np.abs(unrolled(c, one.values[c]))) for c in both} for one in (null, other)
-    )
-    return {
-        c: Reach(mine[c][0] / theirs[c][0], float(np.hypot(mine[c][1], theirs[c][1]))) for c in both
-    }
+    found = {}
+    for c in (c for c in null.values if c in model.values):
+        both = [each[~np.isnan(each)] for each in (unrolled(c, n.values[c]) for n in (null, model))]
+        start, end = (float(np.median(each)) if c == "gain" else 0.0 for each in both)
+        mine, theirs = np.abs(both[0] - start), np.abs(both[1] - end)
+        found[c] = Reach(*_ratio(mine, theirs), start, end)
+    return found
 
 
-def _size(far: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Median, and the standard error of its logarithm, by ranks (Woodruff 1952)."""
-    off = 0.5 / int((~np.isnan(far)).sum()) ** 0.5
-    low, middle, high = np.nanquantile(far, [0.5 - off, 0.5, 0.5 + off]).clip(1e-12)
-    return float(middle), float(np.log(high / low) / 2)
+def _ratio(mine: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " m"]) -> tuple[float, float]:
+    """Ratio of two sizes, and the standard error of its logarithm, by ranks (Woodruff 1952)."""
+    at = (1 + max(float((far <= NOTHING).mean()) for far in (mine, theirs))) / 2
+    sizes = [np.quantile(far, _about(at, len(far))) for far in (mine, theirs)]
+    if at > HIGHEST or min(low for low, _, _ in sizes) <= NOTHING:
+        return 1.0, 0.0
+    errors = [np.log(high / low) / 2 for low, _, high in sizes]
+    return float(sizes[0][1] / sizes[1][1]), float(np.hypot(*errors))
 
 
-def stretched(null: Null, by: Mapping[str, float], unsure: Mapping[str, float]) -> Null:
-    """The same null, as it is where its latents move further, and how much further is unsure.
+def _about(at: float, n: int) -> tuple[float, float, float]:
+    """A quantile, and the two within which that of all latents lies two times in three."""
+    off = (at * (1 - at) / n) ** 0.5
+    return max(at - off, 0.0), at, min(at + off, 1.0)
+
+
+def stretched(null: Null, reached: Mapping[str, Reach]) -> Null:
+    """The same null, as it is where its latents move as far as a model's, which is never sure.
 
     Each draw is moved by a factor of its own, log-normal about what was measured, as a predictive
     distribution is: moved all alike, a size that errs by a tenth calls more by chance than it
     spares. The factors are quantiles, dealt out along the draws' ranks by the golden ratio, so that
-    neighbours get unlike ones and nothing is left to a seed. Errors shrink with a null that
-    shrinks, but do not grow: they are of sampling in part, which does not grow with drift, and the
-    smaller an error is the farther out its draw counts.
+    neighbours get unlike ones: a generator's would vary more. A size errs for all latents of a
+    model at once, so that rates hold over models and not within each. Errors shrink with a null
+    that shrinks, but do not grow: they are of sampling in part, which does not grow with drift, and
+    the smaller an error is the farther out its draw counts.
 
     Args:
-        null: The null.
-        by: Factor of each coordinate, on the scale on which latents are judged.
-        unsure: Standard error of the logarithm of each factor.
+        null: The null; it is made half as large at most.
+        reached: From `reach`.
     """
-    far = {c: unrolled(c, each) for c, each in null.values.items()}
-    factors = {c: by[c] * np.exp(unsure[c] * _dealt(np.abs(far[c]))) for c in far}
-    values = {c: rolled(c, factors[c] * far[c]) for c in far}
-    errors = {c: np.minimum(factors[c], 1.0) * each for c, each in null.errors.items()}
+    values, errors = dict(null.values), dict(null.errors)
+    for c, (ratio, error, start, end) in reached.items():
+        far = unrolled(c, null.values[c]) - start
+        factor = max(LEAST, 1 / ratio) * np.exp(error * _dealt(np.abs(far)))
+        values[c] = rolled(c, end + factor * far)
+        if c in errors:
+            errors[c] = np.minimum(factor, 1.0) * errors[c]
     return replace(null, values=values, errors=errors)
 
 
@@ -171,19 +191,22 @@ def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
     For activations without neutral text. What changed disturbs the rest too, by features that fire
     beside it, so that latents to which nothing happened move further than drift alone moves them.
     Here a null gives the shape of what they do, and the bulk of the tuned model's own latents the
-    size, coordinate by coordinate (`reach`): an empirical null (Efron 2004). Of every run the one
-    counts that is nearest in size, by the mean of the coordinates' log ratios; none is made less
-    than half.
+    size, coordinate by coordinate (`reach`), and of gain the middle: an empirical null (Efron
+    2004). Of every run the one counts that is nearest in size, by the mean of the coordinates' log
+    ratios; none is made less than half. None counts where too few of the tuned model's latents
+    fire.
     """
+    try:
+        model = Null.of(one.name, 0.0, one.coordinates)
+    except InputError:  # too little of it fires to be held against anything
+        return None
     able, size = [], {}
     for null in nulls:
-        reached = reach(null, one.coordinates)
-        if min(each.ratio for each in reached.values()) < LEAST:
-            continue
-        by = {c: max(LEAST, 1 / each.ratio) for c, each in reached.items()}
-        able.append(stretched(null, by, {c: each.error for c, each in reached.items()}))
-        mean = np.mean([np.log(each.ratio) for each in reached.values()])
-        size[null.name] = unlikeness(float(np.exp(mean)), 1.0)
+        reached = reach(null, model)
+        if min(each.ratio for each in reached.values()) >= LEAST:
+            able.append(stretched(null, reached))
+            mean = np.mean([np.log(each.ratio) for each in reached.values()])
+            size[null.name] = unlikeness(float(np.exp(mean)), 1.0)
     return choose(able, size, 1.0)
 
 

@@ -92,7 +92,7 @@ def _point_fates(values: dict[str, np.ndarray], held: _Held) -> np.ndarray:
     elsewhere = (gating | profile) & ~(gain & (far["gain"] > moved))
     with np.errstate(invalid="ignore"):
         lost = (values["kept"] < held.rule.lost_ratio) & (values["rate_ratio"] < held.rule.rare)
-        louder = values["gain"] > 0
+        louder = values["gain"] > held.null.middle("gain", held.rate)
     return np.select(
         [lost, direction, elsewhere, gain & louder, gain, effect],
         ["lost", "rotated", "re_gated", "amplified", "suppressed", "re_wired"],

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analysis.fates.tails import UPPER, effective_tests, rank_p, standard_errors, tail_p, unrolled
@@ -83,16 +82,20 @@ class Null:
             The null.
 
         Raises:
-            InputError: Fewer than 20 live latents, or fewer than 20 that live in both models.
+            InputError: Fewer than 20 live latents of which a coordinate could be measured; for
+                direction, that live in both models.
         """
         table = coordinates.table
         live = table.loc[(table["n_fires_base"] >= min_firings) & table["steady"]]
         both = live["n_fires_tuned"].to_numpy() >= min_firings
-        if both.sum() < MIN_LATENTS:
+        told = {c: int((live[c].notna() & (both | (c != "direction"))).sum()) for c in COORDINATES}
+        if min(told.values()) < MIN_LATENTS:
+            least = min(told, key=lambda c: told[c])
             raise InputError(
                 f"latents that fire in base and {name or 'tuned model'} alike",
-                f"{both.sum()} with {min_firings} firings in both, of {MIN_LATENTS} that it takes",
-                "give more held-out tokens",
+                f"{told[least]} whose {least} has an interval and that fire {min_firings} times,"
+                f" of {MIN_LATENTS} that it takes",
+                "give more held-out tokens, of more documents",
             )
         edges = _bin_edges(live["fire_rate"].to_numpy(float))
         more = [c for c in (PROFILE, EFFECT) if c in live and live[c].notna().sum() >= MIN_LATENTS]
@@ -149,6 +152,18 @@ class Null:
             out[..., mine] = far / np.sqrt(variance + (IQR * own[mine]) ** 2)
         return np.abs(out) if coordinate == "gain" else out
 
+    def middle(
+        self, coordinate: str, fire_rate: Float[np.ndarray, " latents"]
+    ) -> Float[np.ndarray, " latents"]:
+        """About where null latents of like fire rate lie, on the scale of judgement.
+
+        Args:
+            coordinate: One that was measured.
+            fire_rate: The latents' fire rates in the base model.
+        """
+        middles = [self._spread(coordinate, b)[0] for b in range(len(self.edges) + 1)]
+        return np.array(middles)[np.searchsorted(self.edges, fire_rate)]
+
     def _null_standard(self, coordinate: str) -> list[np.ndarray]:
         """Distances of the draws of every bin."""
         found = []
@@ -191,9 +206,9 @@ class Null:
 
         One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
         p-value is the rank of `standard` among the draws of the latent's own bin (`rank_p`). Only
-        where it lies beyond all of them is it refined: by Hill's power law, or by the rank among
-        the draws of all bins, each bin's in units of the distance beyond which its own upper tenth
-        lies, and beyond all of those by their power law, whichever is smaller.
+        where it lies beyond all of them is it refined: by the rank among the draws of all bins,
+        each in units of the distance beyond which the upper tenth of its own bin lies, and beyond
+        all of those by Hill's power law (`tail_p`).
 
         Args:
             coordinate: As for `standard`.
@@ -206,7 +221,8 @@ class Null:
         """
         drawn = self._null_standard(coordinate)
         units = [max(np.quantile(each, 1 - UPPER), 1e-9) for each in drawn]
-        pooled = np.concatenate([each / unit for each, unit in zip(drawn, units, strict=True)])
+        pooled = self._each_standard(coordinate) / np.array(units)[self.bins]
+        pooled = pooled[~np.isnan(pooled)]  # each draw once, though bins may borrow
         bins = np.searchsorted(self.edges, fire_rate)
         far = self.standard(coordinate, values, fire_rate, errors)
         out = np.full(len(values), np.nan)
@@ -214,7 +230,7 @@ class Null:
             mine = (bins == b) & ~np.isnan(values)
             own_p = rank_p(own, far[mine])
             floor = 1 / (1 + len(own))
-            refined = np.minimum(tail_p(own, far[mine]), tail_p(pooled, far[mine] / units[b]))
+            refined = np.minimum(tail_p(pooled, far[mine] / units[b]), floor)
             out[mine] = np.where(own_p <= floor * (1 + 1e-9), refined, own_p)
         return out
 
@@ -253,9 +269,13 @@ class Null:
     @cached_property
     def n_tests(self) -> float:
         """How many tests the coordinates amount to (`tails.effective_tests`)."""
+        return effective_tests(np.stack([self._each_standard(c) for c in self.values]), self.bins)
+
+    def _each_standard(self, coordinate: str) -> Float[np.ndarray, " latents"]:
+        """How far out every draw lies in its own bin."""
         inside = np.append(self.edges, np.inf)[self.bins]  # a fire rate of each draw's bin
-        far = [self.standard(c, v, inside, self.errors.get(c)) for c, v in self.values.items()]
-        return effective_tests(np.stack(far), self.bins)
+        values, errors = self.values[coordinate], self.errors.get(coordinate)
+        return self.standard(coordinate, values, inside, errors)
 
     def smallest_p(self) -> float:
         """The smallest p-value that ranks alone can give, corrected for the coordinates.
@@ -264,33 +284,3 @@ class Null:
         """
         n = min(int((~np.isnan(v)).sum()) for v in self.values.values())
         return self.n_tests / (1 + n)
-
-    def power(self, level: float = 0.95) -> pd.DataFrame:
-        """The smallest change of each coordinate that leaves the null's band, per fire-rate bin.
-
-        Args:
-            level: As for `band`.
-
-        Returns:
-            One row a bin: fire_rate_from (0 for the first), n_latents, direction (cosines below
-            are beyond), gain_low, gain_high, gating (distances above are beyond) and, where they
-            were measured, profile (likewise) and effect (agreements below are beyond).
-        """
-        # A rate on an inner edge belongs to the bin below it, so step just above.
-        starts = np.concatenate([[0.0], np.nextafter(self.edges, np.inf)])
-        gain_low, gain_high = self.band("gain", starts, level)
-        return pd.DataFrame(
-            {
-                "fire_rate_from": starts,
-                "n_latents": np.bincount(self.bins, minlength=len(starts)),
-                "direction": self.band("direction", starts, level)[0],
-                "gain_low": gain_low,
-                "gain_high": gain_high,
-                "gating": self.band("gating", starts, level)[1],
-                **{
-                    c: self.band(c, starts, level)[end]
-                    for c, end in ((PROFILE, 1), (EFFECT, 0))
-                    if c in self.values
-                },
-            }
-        )

@@ -26,6 +26,7 @@ from analysis.artefact.summary import (
     power_of,
     to_json,
 )
+from analysis.fates.power import power
 from analysis.fates.verdicts import Verdict
 from analysis.statistics.intervals import Interval, share_interval
 from analysis.study.comparing import Beside, Comparison
@@ -88,7 +89,7 @@ def nulls_of(study: Study) -> dict[str, Any]:
             "null": verdict.null.name,
             "change": verdict.null.change,
             "smallest_p": verdict.null.smallest_p(),
-            "power": verdict.null.power().to_dict("records"),
+            "power": power(verdict.null).to_dict("records"),
             "held_back": verdict.held_back,
         }
         for name, verdict in study.verdicts.items()
@@ -254,7 +255,7 @@ def _pair(pair: Any) -> SpanDifference:
 
 def _power(verdict: Verdict) -> Power:
     assert verdict.null is not None
-    return power_of(verdict.null.power(), verdict.null.smallest_p())
+    return power_of(power(verdict.null), verdict.null.smallest_p())
 
 
 def _controls(study: Study) -> dict[str, ControlRates]:

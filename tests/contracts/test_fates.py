@@ -9,6 +9,7 @@ import pytest
 from analysis.artefact.names import COLUMNS, EMITTED, FATES, REPURPOSED, fate_rows
 from analysis.fates.decide import decide
 from analysis.fates.nulls import Null
+from analysis.fates.power import power
 from analysis.latents.coordinates import Coordinates
 
 N_NULL = 1200
@@ -146,7 +147,7 @@ def test_effects_count_only_where_the_null_has_them():
     assert 1 <= bare.n_tests < whole.n_tests <= 4
     n = int((~np.isnan(whole.values["direction"])).sum())
     assert whole.smallest_p() == pytest.approx(whole.n_tests / (1 + n))
-    assert "effect" in whole.power() and "effect" not in bare.power()
+    assert "effect" in power(whole) and "effect" not in power(bare)
 
 
 def test_what_does_something_else_is_not_preserved_however_wide_the_null():

@@ -10,6 +10,7 @@ from scipy import sparse
 from analysis.fates.choosing import (
     BY_BULK,
     BY_CHANGE,
+    Reach,
     choose,
     choose_by_bulk,
     pooled,
@@ -25,7 +26,7 @@ from analysis.statistics.intervals import Interval
 from sae.change import Change
 from sae.errors import ConfigError
 
-MANY = 2000  # latents, whose quartiles err little
+MANY = 2000  # latents, whose medians err little
 
 
 def null(name, change=1.0, n=40, seed=0, edges=()):
@@ -140,11 +141,11 @@ def test_a_null_displaces_what_points_or_fires_elsewhere():
 def test_reach_is_how_far_latents_moved_and_how_sure_that_is():
     """Of n latents the median of half a normal distribution errs by 1.17 over the root of n."""
     for size in (0.5, 1.0, 2.0):
-        found = reach(of("a", 1.0, n=MANY, seed=1), moved(size, n=MANY)).values()
+        found = reach(of("a", 1.0, n=MANY, seed=1), of("b", size, n=MANY)).values()
         assert [each.ratio for each in found] == pytest.approx([1 / size] * 3, rel=0.08)
         error = 2**0.5 * 1.17 / MANY**0.5
         assert [each.error for each in found] == pytest.approx([error] * 3, rel=0.3)
-    spared = reach(of("a", 1.0, n=MANY), moved(1.0, n=MANY, n_changed=MANY // 5))
+    spared = reach(of("a", 1.0, n=MANY), of("b", 1.0, n=MANY, n_changed=MANY // 5))
     assert 0.6 < spared["gain"].ratio < 0.85 * spared["direction"].ratio
 
 
@@ -154,7 +155,7 @@ def test_a_ratio_lies_within_its_standard_error_two_times_in_three():
         off = [
             np.log(each.ratio * size) / each.error
             for seed in range(first, first + 100)
-            for each in reach(of("a", 1.0, seed=1000 + seed), moved(size, seed=seed)).values()
+            for each in reach(of("a", 1.0, seed=1000 + seed), of("b", size, seed=seed)).values()
         ]
         assert 0.42 < np.mean(np.greater(off, 0)) < 0.58
         assert 0.6 < np.mean(np.abs(off) < 1) < 0.76
@@ -171,14 +172,14 @@ def test_five_percent_are_five_percent_whatever_the_null_moved(size):
             table = one.coordinates.table
             rate = table["fire_rate"].to_numpy()
             p = [held_to.p_values(c, table[c].to_numpy(), rate) for c in COORDINATES]
-            low.append(np.mean(held_to.n_tests * np.min(p, axis=0) <= 0.05))
-    assert len(low) == 80 and 0.045 < np.mean(low) < 0.055
+            p = held_to.n_tests * np.min(p, axis=0)
+            low.append([np.mean(p <= 0.05), np.mean(p <= 0.01)])
+    rates = np.mean(low, axis=0)
+    assert len(low) == 80 and 0.045 < rates[0] < 0.055 and 0.008 < rates[1] < 0.0115
 
 
 def test_stretching_moves_every_draw_on_the_scale_of_judgement():
-    twice = stretched(
-        of("a", 1.0), dict.fromkeys(COORDINATES, 2.0), dict.fromkeys(COORDINATES, 0.0)
-    )
+    twice = stretched(of("a", 1.0), dict.fromkeys(COORDINATES, Reach(0.5)))
     for c, draws in of("a", 2.0).values.items():
         assert twice.values[c] == pytest.approx(draws, abs=1e-9)
 
@@ -186,8 +187,7 @@ def test_stretching_moves_every_draw_on_the_scale_of_judgement():
 def test_an_unsure_size_spreads_draws_as_far_as_it_is_unsure():
     """By log-normal factors that tell nothing of the draw, and neighbours get unlike ones."""
     one = of("a", 1.0, n=MANY)
-    by, unsure = dict.fromkeys(COORDINATES, 2.0), dict.fromkeys(COORDINATES, 0.25)
-    spread = stretched(one, by, unsure)
+    spread = stretched(one, dict.fromkeys(COORDINATES, Reach(0.5, 0.25)))
     for c, draws in one.values.items():
         far = np.abs(unrolled(c, draws))
         factor = np.log(np.abs(unrolled(c, spread.values[c])) / far)
@@ -200,10 +200,62 @@ def test_an_unsure_size_spreads_draws_as_far_as_it_is_unsure():
 
 def test_errors_shrink_with_a_null_and_do_not_grow_with_it():
     one = null("a", 3.0)
-    by = dict.fromkeys(one.values, 2.0) | {"gain": 0.5}
-    errors = stretched(one, by, dict.fromkeys(one.values, 0.0)).errors
+    errors = stretched(one, dict.fromkeys(one.values, Reach(0.5)) | {"gain": Reach(2.0)}).errors
     assert errors["direction"].tolist() == one.errors["direction"].tolist()
     assert errors["gain"].tolist() == (0.5 * one.errors["gain"]).tolist()
+
+
+def still(coordinates, share):
+    """The same where some latents fire just where they did."""
+    table = coordinates.table
+    table.loc[: int(share * len(table)) - 1, "gating"] = 0.0
+    table["gating_low"], table["gating_high"] = table["gating"], table["gating"]
+    return Null.of("", 0.0, coordinates)
+
+
+@pytest.mark.parametrize("share", [0.45, 0.5, 0.55, 0.7])
+def test_where_half_of_the_latents_did_not_move_the_others_say_how_far(share):
+    found = reach(still(moved(1.0, n=MANY), share), still(moved(2.0, n=MANY, seed=1), share))
+    assert found["gating"].ratio == pytest.approx(0.5, rel=0.12)
+    assert 0.01 < found["gating"].error < 0.12
+
+
+def test_where_hardly_any_latent_moved_no_size_is_told():
+    found = reach(still(moved(1.0, n=MANY), 0.95), still(moved(2.0, n=MANY, seed=1), 0.3))
+    assert found["gating"] == Reach(1.0, 0.0, 0.0, 0.0)
+    assert found["direction"].ratio == pytest.approx(0.5, rel=0.12)
+
+
+def offset(size, by, n=500, seed=0):
+    """Latents whose gains go up and down, and all of which gained as much besides."""
+    coordinates = moved(size, n=n, seed=seed)
+    sign = np.random.default_rng(10_000 + seed).choice([-1.0, 1.0], n)
+    for name in ("gain", "gain_low", "gain_high"):
+        coordinates.table[name] = sign * coordinates.table[name] + by
+    return coordinates
+
+
+@pytest.mark.parametrize(("null_by", "by"), [(0.1, -0.1), (0.0, 0.1), (0.1, 0.1)])
+def test_what_all_latents_gained_is_told_of_none(null_by, by):
+    """Else nulls and models whose norms went opposite ways would have every latent changed."""
+    rates = []
+    for seed in range(40):
+        one = offset(1.0, by, seed=seed)
+        model = replace(tuned(1.0, n=500), coordinates=one)
+        held_to = choose_by_bulk([Null.of("a", 0.0, offset(1.3, null_by, seed=500 + seed))], model)
+        assert held_to is not None
+        rate, gain = (one.table[c].to_numpy() for c in ("fire_rate", "gain"))
+        rates.append(np.mean(held_to.p_values("gain", gain, rate) <= 0.05))
+        low, high = held_to.band("gain", rate)
+        assert ((low + high) / 2).mean() == pytest.approx(by, abs=0.06)
+        assert held_to.middle("gain", rate).mean() == pytest.approx(by, abs=0.02)
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.008)
+
+
+def test_a_model_that_fell_silent_is_held_against_nothing():
+    one = tuned(1.0)
+    one.coordinates.table["n_fires_tuned"] = 3
+    assert choose_by_bulk([of("a", 1.0)], one) is None
 
 
 def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
@@ -218,7 +270,7 @@ def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
     assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
     for size, left in ((3.0, 1.8), (5.0, 2.5)):  # one that moved further shrinks to half at most
         wide = by([of("a", size, n=MANY)])
-        assert wide["gain"] == pytest.approx(left, rel=0.03)
+        assert wide["gating"] == pytest.approx(left, rel=0.03)
 
 
 def test_among_nulls_of_caches_the_nearest_are_pooled():

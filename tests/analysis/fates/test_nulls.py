@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.fates.nulls import Null, _bin_edges
+from analysis.fates.power import power
 from sae.errors import ConfigError
 
 
@@ -90,12 +91,38 @@ def test_bands_hold_the_null_jointly():
 def test_power_is_the_band_of_each_bin():
     values, rates = _draws(np.random.default_rng(3), 800, "normal")
     null = _null(values, rates)
-    power = null.power()
-    assert power["n_latents"].tolist() == [200] * 4
-    assert power["gain_high"].is_monotonic_decreasing
-    for b, start in enumerate(power["fire_rate_from"]):
+    found = power(null)
+    assert found["n_latents"].tolist() == [200] * 4
+    assert found["gain_high"].is_monotonic_decreasing
+    for b, start in enumerate(found["fire_rate_from"]):
         low, high = null.band("gain", np.array([start + 1e-12]))
-        assert (power["gain_low"][b], power["gain_high"][b]) == (low[0], high[0])
+        assert (found["gain_low"][b], found["gain_high"][b]) == (low[0], high[0])
+
+
+def _gains(rng, shape, n):
+    return rng.normal(size=n) if shape == "normal" else rng.standard_t(5, size=n)
+
+
+def _of_gains(rng, shape, measured=400):
+    """A null of 400 latents in four bins, of which some have a gain in each."""
+    rates = np.sort(rng.uniform(0.01, 0.1, 400))
+    edges = np.quantile(rates, [0.25, 0.5, 0.75])
+    bins, gains = np.searchsorted(edges, rates), _gains(rng, shape, 400)
+    for b in range(4):
+        gains[np.flatnonzero(bins == b)[measured:]] = np.nan
+    return Null("a", 0.0, edges, bins, {"gain": gains})
+
+
+@pytest.mark.parametrize(("shape", "measured"), [("normal", 400), ("t5", 400), ("normal", 15)])
+def test_p_values_beyond_a_bins_draws_are_as_small_as_they_say(shape, measured):
+    """Out where the false discovery rate of hundreds of latents is decided."""
+    found = []
+    for seed in range(5000, 5400):
+        rng = np.random.default_rng(seed)
+        null = _of_gains(rng, shape, measured)
+        found.append(null.p_values("gain", _gains(rng, shape, 400), rng.uniform(0.01, 0.1, 400)))
+    for level in (0.005, 0.002, 0.001) if measured == 400 else (0.05, 0.02, 0.005):
+        assert 0.3 * level < np.mean(np.array(found) <= level) < 1.3 * level
 
 
 def test_an_unknown_coordinate_is_refused():

@@ -88,7 +88,7 @@ def test_of_a_few_nulls_one_more_has_students_range(base):
 
 
 def test_one_more_null_lies_beyond_as_often_as_said(base):
-    """Of 200 drawn like the nulls that set the range, 2.5 % each; of two draws' own range a third."""
+    """Of 4,000 drawn like those that set the range; a third of them lies beyond two draws."""
     rng = np.random.default_rng(0)
     for n in (2, 3, 6):
         drawn, gains = rng.lognormal(-3, 0.4, size=(4000, n + 1)), rng.normal(size=(4000, n + 1))
