@@ -88,11 +88,11 @@ def read_json(path: Path, do: str) -> dict[str, Any]:
 
     Raises:
         InputError: The file is missing, is not JSON or no object, holds a number that is larger
-            than any float, or is nested more than 100 deep.
+            than any float or none at all, or is nested more than 100 deep.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text, parse_float=_finite, parse_int=_whole)
+        data = json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_none)
     except OSError as error:
         raise InputError(f"{path}", error.strerror or "nothing readable", do) from error
     except (ValueError, RecursionError) as error:
@@ -113,6 +113,10 @@ def _finite(digits: str) -> float:
     if math.isinf(value):
         raise ValueError(f"the number {digits:.20}, larger than any float")
     return value
+
+
+def _none(name: str) -> float:
+    raise ValueError(f"{name}, which is no number")
 
 
 def _whole(digits: str) -> int:

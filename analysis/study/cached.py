@@ -5,16 +5,14 @@ is no neutral text either, so a null counts as far enough by the bulk of its lat
 tuned model's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from pandas.api.types import is_numeric_dtype
 
 from analysis.fates.choosing import BY_BULK
 from analysis.fates.subjects import Reference, Subject, lay, open_continued
@@ -22,6 +20,7 @@ from analysis.latents.bench import CHUNK, Bench, lay_vectors, through
 from analysis.personas.carriers import find_carriers, tell_apart
 from analysis.personas.select import comparable_tokens
 from analysis.statistics.intervals import MIN_DOCUMENTS
+from analysis.study.opened import open_caches, require_apart, vectors
 from analysis.study.tracing import Evidence, Study, Tell, TraceConfig, judged
 from sae import read
 from sae.change import Change
@@ -30,15 +29,8 @@ from sae.stream.buffer import usual_tokens
 from sae.stream.cache import ActivationCache
 from sae.stream.text import HELD_OUT
 
-__all__ = ["LABELS", "CachesConfig", "caches_of", "judge_caches", "look_at_caches"]
-__all__ += ["open_caches", "study_caches", "tokens_of", "vectors"]
-
-LABELS = ("doc", "pos", "token_id", "token", "role", "persona", "context", "split")
-"""Columns that every token table must have."""
-FLAGS = ("is_special", "is_outlier")
-"""Columns by which the base model's table says which tokens do not count."""
-SAME = ("doc", "pos", "token_id")
-NEVER_NULL = ("doc", "pos", "split")
+__all__ = ["CachesConfig", "caches_of", "judge_caches", "look_at_caches", "study_caches"]
+__all__ += ["tokens_of"]
 
 
 @dataclass(frozen=True)
@@ -61,68 +53,6 @@ class CachesConfig:
     """Of resampling blocks, resamples and random subspaces."""
 
 
-def open_caches(base: Path, others: Sequence[Path]) -> list[ActivationCache]:
-    """Caches, once they are seen to hold the same tokens in one order, that of the base first.
-
-    Args:
-        base: The base model's cache.
-        others: The other models'.
-
-    Raises:
-        InputError: A cache is missing or damaged, lacks a label, has a document in two splits, or
-            is of other tokens, another order, other labels, another hook or another width than the
-            base's.
-    """
-    found = [ActivationCache.open(each) for each in (base, *others)]
-    first = found[0]
-    _require_labels(first.tokens, f"labels of {base}")
-    for path, cache in zip(others, found[1:], strict=True):
-        asked, do = f"{path} beside {base}", "harvest both over one text"
-        mine, its = cache.manifest["hook"], first.manifest["hook"]
-        if mine != its:
-            raise InputError(asked, f"hook {mine}, not {its}", "harvest both at one hook")
-        if cache.d_in != first.d_in:
-            raise InputError(asked, f"width {cache.d_in}, not {first.d_in}", do)
-        if cache.n_tokens != first.n_tokens:
-            raise InputError(asked, f"{cache.n_tokens} tokens, not {first.n_tokens}", do)
-        # A cache may say nothing of roles and the like; what it says must be what the base's says.
-        said = [name for name in LABELS if name not in SAME and name in cache.tokens]
-        for name in (*SAME, *said):
-            differs = np.flatnonzero(_column(cache, name) != _column(first, name))
-            if len(differs):
-                raise InputError(asked, f"another {name} from token {differs[0]} on", do)
-    return found
-
-
-def _require_labels(tokens: pd.DataFrame, asked: str) -> None:
-    do = "write it with one label of each kind for every token"
-    if missing := [name for name in (*LABELS, *FLAGS) if name not in tokens]:
-        raise InputError(asked, f"no column {', '.join(missing)}", do)
-    for name in NEVER_NULL:
-        if len(bare := np.flatnonzero(tokens[name].isna())):
-            raise InputError(asked, f"no {name} for {len(bare)} tokens, first {bare[0]}", do)
-    pos = tokens["pos"]
-    if not is_numeric_dtype(pos) or np.any(pos.to_numpy(float) % 1 != 0):
-        raise InputError(asked, f"pos of {pos.dtype} values", "give whole numbers")
-    for name in FLAGS:
-        if not np.all(tokens[name].isin((False, True))):
-            found = f"{name} with values that are neither true nor false"
-            raise InputError(asked, found, "give one or the other for every token")
-    n_splits = tokens.groupby("doc", sort=False)["split"].nunique()
-    if len(several := n_splits.index[n_splits.to_numpy() > 1]):
-        doc = several[0]
-        splits = tokens.loc[tokens["doc"] == doc, "split"].unique()
-        found = f"document {doc} in splits {' and '.join(map(str, splits))}"
-        raise InputError(asked, found, "put all of a document in one split")
-
-
-def _column(cache: ActivationCache, name: str) -> np.ndarray:
-    if name not in cache.tokens:
-        return np.full(cache.n_tokens, None)
-    column = cache.tokens[name]
-    return column.astype(object).where(column.notna(), None).to_numpy()
-
-
 def caches_of(config: CachesConfig) -> dict[str, ActivationCache]:
     """Every cache by the name of its model, `base` first, once they are seen to be fit to trace.
 
@@ -140,21 +70,9 @@ def caches_of(config: CachesConfig) -> dict[str, ActivationCache]:
         names = [each.name for part in parts.values() for each in part]
         raise ConfigError("names of caches", f"base, {', '.join(names)}", "give each its own")
     caches = dict(zip(("base", *roles), open_caches(config.base, paths), strict=True))
-    _require_apart({roles.get(name, name): each for name, each in caches.items()})
+    require_apart({roles.get(name, name): each for name, each in caches.items()})
     _require_documents(caches["base"])
     return caches
-
-
-def _require_apart(caches: Mapping[str, ActivationCache]) -> None:
-    """No two models are one: judged by itself, a model is measured by its own errors.
-
-    Nor is the base a null, the same weights twice: it moved by nothing, so nothing is judged by it.
-    """
-    hashes = {n: [part["sha256"] for part in c.manifest["shards"]] for n, c in caches.items()}
-    for one, other in combinations(caches, 2):
-        if hashes[one] == hashes[other]:
-            found = f"the same vectors, {caches[one].path} and {caches[other].path}"
-            raise InputError(f"{one} beside {other}", found, "give each its own model's cache")
 
 
 def _require_documents(base: ActivationCache) -> None:
@@ -192,29 +110,6 @@ def tokens_of(
         do = "give the documents of the caches a split: fit, select or confirm"
         raise InputError(asked, "special ones and outliers only" if mine.any() else "none", do)
     return usual
-
-
-def vectors(
-    cache: ActivationCache, wanted: Bool[np.ndarray, " n_all"]
-) -> Float[np.ndarray, "n d_in"]:
-    """Residual vectors of some tokens, shard by shard.
-
-    Args:
-        cache: The cache.
-        wanted: Which tokens.
-
-    Raises:
-        InputError: A shard is damaged, or holds a vector that is not finite.
-    """
-    kept = []
-    for number in range(cache.n_shards):
-        mine = wanted[cache.rows(number)]
-        if mine.any():
-            kept.append(cache.shard(number).numpy()[mine])
-    x = np.concatenate(kept) if kept else np.empty((0, cache.d_in), np.float32)
-    if not np.isfinite(x).all():
-        raise InputError(f"vectors of {cache.path}", "NaN or infinite ones", "check the model")
-    return x
 
 
 def study_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Study:
@@ -258,7 +153,7 @@ def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Eviden
     caches = caches_of(config)
     parts = {"tuned": config.tuned, "null": config.nulls, "held_back": config.held_back}
     dictionary, meta = read(config.dictionary)
-    own, _ = open_continued(config.continued / "base", dictionary, {})
+    own, beside = open_continued(config.continued / "base", dictionary, {"hook": meta.get("hook")})
     tell("base cache")
     bench = _laid(caches["base"], config.seed)
     firing = through(bench, dictionary, bench.x)
@@ -270,7 +165,7 @@ def look_at_caches(config: CachesConfig, tell: Tell = lambda *_: None) -> Eviden
         tell("caches", name)
         x = vectors(cache, wanted)[bench.counted]
         change = Change(float("nan"), _moved(bench.x, x), float("nan"))
-        continued, _ = open_continued(config.continued / name, dictionary, {})
+        continued, _ = open_continued(config.continued / name, dictionary, beside)
         seen[name] = lay(bench, before, (name, x, continued), change)
     laid = {name: [seen[each.name] for each in part] for name, part in parts.items()}
     changes = {name: each.change for name, each in seen.items()}

@@ -143,12 +143,14 @@ def test_an_arm_may_have_no_null(folder, nulls):
     ("value", "said"),
     [
         ("1e999", "larger than any float"),
+        ("NaN", "no number"),
+        ("-Infinity", "no number"),
         ("9" * 400, "larger than any float"),
         ("9" * 5000, "larger than any float"),
         ("[" * 100_000 + "]" * 100_000, "recursion"),
         ("[" * 200 + "]" * 200, "nested more than 100 deep"),
     ],
-    ids=["infinite", "long", "longer", "deepest", "deep"],
+    ids=["infinite", "none", "below all", "long", "longer", "deepest", "deep"],
 )
 def test_json_that_no_one_can_reckon_with_is_refused(folder, file, value, said):
     text = (folder / file).read_text().strip()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from analysis.fates.subjects import Subject
-from analysis.study.cached import CachesConfig, caches_of, open_caches, tokens_of
+from analysis.study.cached import CachesConfig, caches_of, tokens_of
+from analysis.study.opened import open_caches
 from sae.errors import ConfigError, InputError
 from sae.stream.cache import ActivationCache, save_cache
 
@@ -86,7 +88,7 @@ def test_a_document_in_two_splits_is_named(write, table):
         open_caches(paths[0], paths[1:])
 
 
-@pytest.mark.parametrize("name", ["doc", "pos", "split"])
+@pytest.mark.parametrize("name", ["doc", "pos", "token_id", "role", "context", "split"])
 def test_a_token_without_a_label_that_sorts_it_is_refused(name, write, table):
     tokens = table.assign(**{name: table[name].astype(object).mask(table.index % 7 == 4, None)})
     paths = [write(each, tokens) for each in ("base", "other")]
@@ -108,6 +110,15 @@ def test_a_label_that_is_reckoned_with_is_a_number_or_a_flag(write, table, name,
     paths = [write(each, tokens) for each in ("base", "other")]
     with pytest.raises(InputError, match=said):
         open_caches(paths[0], paths[1:])
+
+
+@pytest.mark.parametrize("name", ["persona", "role", "context"])
+@pytest.mark.parametrize("value", [1, 0.5, True])
+def test_labels_that_are_no_text_are_refused(name, value, write, table):
+    """Numbers would never be found again among names, and nothing would be told of them."""
+    path = write("base", table.assign(**{name: [value] * len(table)}))
+    with pytest.raises(InputError, match=rf"{name} {value}, of type .*; do: write each {name}"):
+        open_caches(path, [])
 
 
 @pytest.mark.parametrize("name", ["is_special", "is_outlier"])
@@ -142,6 +153,23 @@ def test_one_cache_of_two_models_is_refused(config, tmp_path):
     twice = CachesConfig(asked.base, tmp_path, tmp_path, asked.tuned, asked.nulls, (again,))
     with pytest.raises(InputError, match=r"null null beside held back again; found: the same"):
         caches_of(twice)
+
+
+def test_one_model_in_other_shards_is_that_model(config, table, tmp_path):
+    asked = config()
+    x = ActivationCache.open(Path(asked.nulls[0].path)).shard(0)
+    for name, vectors in (
+        ("again", x),
+        ("apart", x + 1e-6 * (torch.arange(len(x)) > 170)[:, None]),
+    ):
+        path = save_cache(tmp_path / name, list(vectors.split(50)), table, SAID).path
+        held = (Subject(name, str(path)),)
+        parts = asked.tuned, asked.nulls, held
+        if name == "again":
+            with pytest.raises(InputError, match="the same vectors"):
+                caches_of(CachesConfig(asked.base, tmp_path, tmp_path, *parts))
+        else:
+            assert len(caches_of(CachesConfig(asked.base, tmp_path, tmp_path, *parts))) == 4
 
 
 def test_eight_documents_are_enough_and_seven_are_not(config, table):
