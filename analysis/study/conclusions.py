@@ -30,6 +30,7 @@ from analysis.fates.power import power
 from analysis.fates.verdicts import Verdict
 from analysis.statistics.intervals import Interval, share_interval
 from analysis.study.comparing import Beside, Comparison
+from analysis.study.notes import notes
 from analysis.study.tracing import Study
 
 __all__ = ["conclude", "nulls_of"]
@@ -61,7 +62,7 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
         power={name: _power(v) for name, v in study.verdicts.items() if v.null is not None},
         contexts=_contexts(study.carriers.contexts),
         evidence=dict(comparison.evidence),
-        notes=_notes(study, comparison),
+        notes=notes(study, comparison),
         seeds={"trace": study.config.seed, "organism": organism.get("config", {}).get("seed")},
     )
 
@@ -266,35 +267,3 @@ def _controls(study: Study) -> dict[str, ControlRates]:
         )
         for each in study.controls
     }
-
-
-def _notes(study: Study, comparison: Comparison) -> list[str]:
-    """What a reader must know before any number."""
-    notes = []
-    confirmed = int(np.count_nonzero(study.carriers.best()["confirmed"].to_numpy(bool)))
-    if not confirmed:
-        notes.append(
-            "No persona latent was confirmed, so there is no span and no reuse index; all that is"
-            " novel counts as outside."
-        )
-    without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
-    if without:
-        names = ", ".join(without)
-        why = f"No null moved as far as {names}" if study.nulls.nulls else "No null was given"
-        notes.append(f"{why}: every latent of {names} is undetermined.")
-    coarse = [
-        name
-        for name, verdict in study.verdicts.items()
-        if verdict.null is not None and verdict.null.smallest_p() > 0.05 / max(confirmed, 1)
-    ]
-    if coarse:
-        names = ", ".join(coarse)
-        notes.append(
-            f"The ranks of the null alone cannot call a single persona latent in {names} at q 0.05;"
-            " calls there lean on the extrapolated tail."
-        )
-    if study.config.pole and confirmed and not comparison.reuse:
-        few = "too few latents to match persona latents with"
-        why = few if comparison.texts else "no assistant speaks"
-        notes.append(f"The reuse index has no scale: {why}.")
-    return notes

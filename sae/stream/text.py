@@ -292,8 +292,7 @@ def _foreign(record: Mapping[str, Any], name: str, columns: Columns, seed: int) 
 
 
 def _string(record: Mapping[str, Any], key: str) -> str:
-    value = record.get(key)
-    if not isinstance(value, str):
+    if not isinstance(value := record.get(key), str):
         found = repr(value) if key in record else f"the keys {', '.join(record)}"
         raise ConfigError(f"key {key!r}, a string", found, "write the key or name another column")
     if re.search("[\ud800-\udfff]", value):

@@ -1,0 +1,68 @@
+"""What a reader of a trace must know before any number of it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from analysis.fates.rule import Rule
+from analysis.fates.verdicts import Verdict
+from analysis.study.comparing import Comparison
+from analysis.study.tracing import Study
+
+__all__ = ["notes"]
+
+MUCH = float(np.log(1.1))  # gain of the median latent that is told
+
+
+def notes(study: Study, comparison: Comparison) -> list[str]:
+    """Sentences about a whole study.
+
+    Args:
+        study: The study.
+        comparison: Of its models.
+    """
+    confirmed = int(np.count_nonzero(study.carriers.best()["confirmed"].to_numpy(bool)))
+    found = [*_of_nulls(study), *_of_gains(study)]
+    if not confirmed:
+        found.insert(
+            0,
+            "No persona latent was confirmed, so there is no span and no reuse index; all that is"
+            " novel counts as outside.",
+        )
+    if study.config.pole and confirmed and not comparison.reuse:
+        few = "too few latents to match persona latents with"
+        why = few if comparison.texts else "no assistant speaks"
+        found.append(f"The reuse index has no scale: {why}.")
+    return found
+
+
+def _of_nulls(study: Study) -> Iterator[str]:
+    without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
+    if without:
+        names = ", ".join(without)
+        why = f"No null moved as far as {names}" if study.nulls.nulls else "No null was given"
+        yield f"{why}: every latent of {names} is undetermined."
+    if coarse := ", ".join(n for n, each in study.verdicts.items() if _is_coarse(each)):
+        yield (
+            f"The ranks of the null alone cannot call a single persona latent in {coarse} at q"
+            f" {Rule.q:.2f}; calls there lean on the extrapolated tail."
+        )
+
+
+def _is_coarse(verdict: Verdict) -> bool:
+    """Whether one persona latent beyond all draws would not be called by ranks alone."""
+    fates = verdict.fates
+    family = int((fates["persona"].notna() & fates["q_value"].notna()).sum())
+    return verdict.null is not None and verdict.null.smallest_p() > Rule.q / max(family, 1)
+
+
+def _of_gains(study: Study) -> Iterator[str]:
+    """What all latents gained of a null, which one of caches is moved to where the model's lie."""
+    for name, verdict in study.verdicts.items():
+        if verdict.null is None:
+            continue
+        if abs(middle := float(np.nanmedian(verdict.null.values["gain"]))) >= MUCH:
+            yield (
+                f"The median latent gained {middle:+.2f} nats in the null that {name} is held"
+                " against: fates say what differs from that."
+            )

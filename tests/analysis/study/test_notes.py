@@ -1,0 +1,45 @@
+"""Notes say what the nulls can and cannot tell."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.fates.nulls import Null
+from analysis.fates.verdicts import Verdict, null_side
+from analysis.study.notes import _is_coarse, _of_gains, _of_nulls
+from analysis.study.tracing import Study
+
+
+def verdict(name="tuned", n=200, n_personas=3, n_judged=3, gained=0.0):
+    """Of as many persona latents, some of which were judged, against a null of n draws."""
+    rng = np.random.default_rng(0)
+    values = {c: rng.uniform(size=n) for c in ("direction", "gating")}
+    values["gain"] = gained + 0.1 * rng.normal(size=n)
+    null = Null("a", 1.0, np.array([]), np.zeros(n, int), values)
+    fates = pd.DataFrame({"persona": [f"p{i}" for i in range(n_personas)] + [None] * 9})
+    fates["q_value"] = np.where(fates.index < n_judged, 0.5, np.nan)
+    return Verdict(name, fates, null, None, None, None)
+
+
+def study(*verdicts):
+    found = object.__new__(Study)
+    object.__setattr__(found, "verdicts", {each.name: each for each in verdicts})
+    object.__setattr__(found, "nulls", null_side([]))
+    return found
+
+
+def test_ranks_are_too_coarse_for_the_family_that_is_judged():
+    """One of m latents needs p at most .05 / m, and the smallest is n_tests over 1 + draws."""
+    least = verdict().null.smallest_p()
+    assert 2 / 201 < least < 3.1 / 201
+    enough = int(0.05 / least)
+    assert not _is_coarse(verdict(n_personas=20, n_judged=enough))
+    assert _is_coarse(verdict(n_personas=20, n_judged=enough + 1))
+    few, many = verdict("few"), verdict("many", n_personas=40, n_judged=40)
+    (said,) = _of_nulls(study(few, many))
+    assert "a single persona latent in many at q 0.05" in said
+
+
+def test_what_every_latent_gained_is_said():
+    assert list(_of_gains(study(verdict()))) == []
+    (said,) = _of_gains(study(verdict(), verdict("louder", gained=0.3)))
+    assert "gained +0.3" in said and "that louder is held against" in said
