@@ -7,8 +7,7 @@ changes, a model that only drifted as far, nulls of half, equal and double drift
 `scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Then the
 model that only drifted is judged again by each null alone, and the field's own rules are asked of
 the same caches (`--rules`, of how many worlds). On which seeds rules were made docs/decisions.md
-says; on 5000 and later none was, but for where novel features lie. Each seed takes some ten minutes
-of one core. The row is appended to benchmarks/results.jsonl.
+says; on 6000 and later none was. Each seed takes some ten minutes of one core. The row is appended to benchmarks/results.jsonl.
 """
 
 import argparse
@@ -50,7 +49,7 @@ from sae.dictionary import BatchTopKConfig, TopKConfig
 from sae.stream.cache import save_cache
 from sae.whole import write_json
 
-FIRST_SEED = 1000
+FIRST_SEED = 6000
 """Rules and settings were chosen on smaller seeds."""
 NULLS = {"null_half": 0.5, "null_one": 1.0, "null_double": 2.0}
 SHARD = 65536

@@ -68,6 +68,12 @@ def studied(flags: argparse.Namespace) -> dict[int, Path]:
     return homes
 
 
+def has_learned(organism: Path) -> bool:
+    """Whether both arms learned what they were tuned to do."""
+    arms = read_organism(organism)["arms"]
+    return all(arms[name]["learned"] is True for name in ARMS)
+
+
 def moved(organism: Path) -> Measured | None:
     """What is measured in one organism; None where it lacks words or personas for it."""
     record = read_organism(organism)
@@ -113,13 +119,18 @@ def main() -> None:
     for seed, tied in studied(flags).items():
         other = flags.out / f"base-{seed}"
         grow_organism.main(grow_organism.Config(other, untied(size.grow(seed))))
-        record = read_organism(other)["arms"]
-        learned[str(seed)] = {name: bool(record[name]["learned"]) for name in ARMS}
-        for world, home in {"tied": tied, "untied": other}.items():
+        homes = {"tied": tied, "untied": other}
+        learned[str(seed)] = {world: has_learned(home) for world, home in homes.items()}
+        if not all(learned[str(seed)].values()):
+            print(f"base {seed} is left out: an arm did not learn its task")
+            continue
+        for world, home in homes.items():
             if (one := moved(home)) is None:
                 raise SystemExit(f"bench_untied: {home} has too few words or personas for it")
             found[world][str(seed)] = one
             print(f"base {seed}, {world}: {json.dumps(asdict(one))}")
+    if not found["tied"]:
+        raise SystemExit("bench_untied: no base whose arms learned in both worlds; tune longer")
     together = over_bases(found)
     print(json.dumps(together, indent=1))
     rows = {world: {s: asdict(one) for s, one in each.items()} for world, each in found.items()}
