@@ -7,7 +7,8 @@ changes, a model that only drifted as far, nulls of half, equal and double drift
 `scripts.trace_caches` is run on them as a user runs it; nothing of the truth reaches it. Then the
 model that only drifted is judged again by each null alone, and the field's own rules are asked of
 the same caches (`--rules`, of how many worlds). On which seeds rules were made docs/decisions.md
-says; on 6000 and later none was. Each seed takes some ten minutes of one core. The row is appended to benchmarks/results.jsonl.
+says; on 6000 and later none was. Each seed takes some ten minutes of one core. The row is appended
+to benchmarks/results.jsonl.
 """
 
 import argparse
