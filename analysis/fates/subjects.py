@@ -102,7 +102,7 @@ class Seen:
     name: str
     """The model, or a checkpoint as NAME@CHECKPOINT."""
     change: Change
-    """How far it moved from the base, on neutral text."""
+    """How far it moved from the base, on neutral text, or on the tokens of caches."""
     x: Float[np.ndarray, "n d_in"]
     """Its residual vectors."""
     firing: Firing

@@ -29,7 +29,8 @@ def table(summary: Summary) -> Table | None:
     head = (*head, "gain, nats [95 % interval]", "the null's, up to", "subspace")
     caption = (
         "Unstable latents, judged as the one subspace that they span: cosine, over all tokens on "
-        "which any of them fires, of what the two models have there, and log ratio of its size"
+        "which any of them fires, of what the two models have there, and log ratio of its size, "
+        "beside the ends of what one more null would have"
     )
     return Table(caption, head, rows, frozenset({0, 6}))
 

@@ -13,7 +13,7 @@ def quantiles(
 ) -> Float[np.ndarray, " at *d"]:
     """Quantiles over the first axis, linear between two values, as `numpy.nanquantile` has them.
 
-    That function goes through the columns one by one in Python; this one sorts them together.
+    Of finite values. That function goes through columns one by one; this one sorts them together.
 
     Args:
         values: What to sort; values that are not a number are left out.
