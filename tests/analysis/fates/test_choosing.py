@@ -161,7 +161,7 @@ def test_a_ratio_lies_within_its_standard_error_two_times_in_three():
         assert 0.6 < np.mean(np.abs(off) < 1) < 0.76
 
 
-@pytest.mark.parametrize("size", [0.6, 1.0, 1.25, 1.6])
+@pytest.mark.parametrize("size", [0.6, 1.6])
 def test_five_percent_are_five_percent_whatever_the_null_moved(size):
     """Of models that did nothing but move, more or less far than the null."""
     low = []

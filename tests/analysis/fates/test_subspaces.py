@@ -88,10 +88,10 @@ def test_of_a_few_nulls_one_more_has_students_range(base):
 
 
 def test_one_more_null_lies_beyond_as_often_as_said(base):
-    """Of 4,000 drawn like those that set the range; a third of them lies beyond two draws."""
+    """Of 2,000 drawn like those that set the range; a third of them lies beyond two draws."""
     rng = np.random.default_rng(0)
     for n in (2, 3, 6):
-        drawn, gains = rng.lognormal(-3, 0.4, size=(4000, n + 1)), rng.normal(size=(4000, n + 1))
+        drawn, gains = rng.lognormal(-3, 0.4, size=(2000, n + 1)), rng.normal(size=(2000, n + 1))
         ends = [_one_more(m[1:], g[1:]) for m, g in zip(drawn, gains, strict=True)]
         least, most = np.array(ends).T
         assert np.mean(1 - drawn[:, 0] < least) == pytest.approx(0.025, abs=0.01)
