@@ -28,7 +28,8 @@ FURTHER = 1.25  # times the nearest run's reach; a null beyond that would hide w
 GOLDEN = (5**0.5 - 1) / 2
 NOTHING = 1e-6  # on any scale: float32 cannot tell it from 0
 HIGHEST = 0.9  # quantile by which a size is told
-LEAST = 0.5  # of the reach of a null that may be stretched, and of what is left of one
+LEAST = 0.25  # of a model's reach, for a null that may be stretched to it
+LEFT = 0.5  # of a null that is shrunk
 
 
 def pooled(nulls: Sequence[Null]) -> Null:
@@ -142,7 +143,7 @@ def stretched(null: Null, reached: Mapping[str, Reach]) -> Null:
     values, errors = dict(null.values), dict(null.errors)
     for c, (ratio, error, start, end) in reached.items():
         far = unrolled(c, null.values[c]) - start
-        factor = max(LEAST, 1 / ratio) * np.exp(error * _dealt(np.abs(far)))
+        factor = max(LEFT, 1 / ratio) * np.exp(error * _dealt(np.abs(far)))
         values[c] = rolled(c, end + factor * far)
         if c in errors:
             errors[c] = np.minimum(factor, 1.0) * errors[c]
@@ -186,7 +187,7 @@ def choose_by_change(nulls: Sequence[Null], one: Seen) -> Null | None:
 
 
 def choose_by_bulk(nulls: Sequence[Null], one: Seen) -> Null | None:
-    """The nulls whose latents moved at least half as far, stretched to move as far.
+    """The nulls whose latents moved at least a quarter as far, stretched to move as far.
 
     For activations without neutral text. What changed disturbs the rest too, by features that fire
     beside it, so that latents to which nothing happened move further than drift alone moves them.

@@ -267,7 +267,7 @@ def test_without_neutral_text_a_null_is_stretched_to_the_tuned_models_bulk():
         return {c: np.median(unrolled(c, found.values[c]) / unrolled(c, one[c])) for c in one}
 
     assert list(by([of("a", 1.0, n=MANY)]).values()) == pytest.approx([1.8] * 3, rel=0.02)
-    assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(2.1, n=MANY)) is None
+    assert choose_by_bulk([of("a", 1.0, n=MANY)], tuned(4.2, n=MANY)) is None
     for size, left in ((3.0, 1.8), (5.0, 2.5)):  # one that moved further shrinks to half at most
         wide = by([of("a", size, n=MANY)])
         assert wide["gating"] == pytest.approx(left, rel=0.03)
@@ -288,5 +288,5 @@ def test_a_held_back_model_is_held_to_the_same_null_at_its_own_size():
     again = BY_BULK.resize(wide, nulls, held)
     assert again is not None and again.names == wide.names
     assert np.std(again.values["gain"]) < 0.7 * np.std(wide.values["gain"])
-    assert BY_BULK.resize(wide, nulls, tuned(3.0, n=MANY)) is None
+    assert BY_BULK.resize(wide, nulls, tuned(4.2, n=MANY)) is None
     assert BY_CHANGE.resize(wide, nulls, held) is wide
