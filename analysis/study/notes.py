@@ -51,8 +51,8 @@ def _of_nulls(study: Study) -> Iterator[str]:
 
 def _is_coarse(verdict: Verdict) -> bool:
     """Whether one persona latent beyond all draws would not be called by ranks alone."""
-    fates = verdict.fates
-    family = int((fates["persona"].notna() & fates["q_value"].notna()).sum())
+    judged = verdict.fates[["persona", "q_value"]].notna().to_numpy()
+    family = int(np.count_nonzero(judged.all(axis=1)))
     return verdict.null is not None and verdict.null.smallest_p() > Rule.q / max(family, 1)
 
 
