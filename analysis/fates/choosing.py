@@ -91,9 +91,9 @@ class Reach(NamedTuple):
 def reach(null: Null, model: Null) -> dict[str, Reach]:
     """How far a null's latents moved, over how far a model's did, along each coordinate.
 
-    By the median of those that moved at all, at the quantile where it lies of the two in which
-    fewer did; where hardly any moved, nothing tells, and the ratio is 1. Gain is taken about its
-    median: what all latents of a model gained is told of none of them.
+    By the median of those that moved at all, taken at one quantile of both: that of the one in
+    which fewer moved. Where hardly any moved, nothing tells, and the ratio is 1. Gain is taken
+    about its median: what all latents of a model gained is told of none of them.
 
     Args:
         null: The null.

@@ -23,7 +23,7 @@ __all__ = ["Subspace", "judge_subspace", "told"]
 
 LEAST_LATENTS = 2
 LEAST_NULLS = 2
-LEVEL = 0.975
+LEVEL = 0.975  # share of further nulls within either end
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def judge_subspace(
 
     Other latents that overlap with the subspace count in all models alike. A null that moved less
     than the model did, what is constant left out, is stretched: what is missing from agreement
-    grows with the square of the move, gain with the move. Of two nulls a third lies beyond both as
-    often as not, so its range is Student's for one more, of the logarithm of what is missing, and
-    of gain about 0.
+    grows with the square of the move, gain with the move. Of three nulls alike one lies
+    beyond the two others in a third of cases, so the range is Student's for one more, of the
+    logarithm of what is missing, and of gain about 0.
 
     Args:
         bench: Tokens, and the base model's vectors.

@@ -76,7 +76,7 @@ def test_not_a_number():
     dictionary = perfect(ReluConfig(l1=0.0))
     with torch.no_grad():
         dictionary.b_dec += math.inf
-    trouble(dictionary, activations())
+    assert "FVU inf" in trouble(dictionary, activations()).found
 
 
 @pytest.mark.parametrize("sparsity", [ReluConfig(l1=0.0), JumpReluConfig(), GatedConfig(l1=0.0)])
