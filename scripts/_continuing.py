@@ -52,10 +52,11 @@ TrainOf = Callable[[Mapping[str, Any], SaeConfig, TrainChanges], TrainConfig]
 def _continued(meta: Mapping[str, Any], shape: SaeConfig, changes: TrainChanges) -> TrainConfig:
     """The run that fitted the dictionary, gentler where no rate is given.
 
-    At the rate that fitted it, latents change places that nothing happened to.
+    At the rate that fitted it, latents change places that nothing happened to. A dictionary that
+    does not say how it was fitted goes on as if at the rate of its width.
     """
     run = continued_train(meta.get("train"), changes)
-    if changes.lr is not None or meta.get("train") is None:
+    if changes.lr is not None:
         return run
     return replace(run, lr=GENTLY * (width_lr(shape.d_sae) if run.lr is None else run.lr))
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from sae.change import measure_change
 from sae.errors import ConfigError
 from sae.stream.model import LanguageModel
 from sae.stream.text import HELD_OUT, Columns
@@ -17,6 +18,7 @@ from scripts._text import (
     open_model,
     read_text,
     require_hook,
+    sha256_of_model,
     sha256_of_text,
     text_inputs,
 )
@@ -79,8 +81,9 @@ class Config:
     hook: str | None = None
     """Where the change of activations is measured; None is the end of the middle layer."""
     until_change: str | None = None
-    """Change of activations up to which to train on, as a number, or as the folder of a tuned model
-    whose change is to be reached; None trains for the optimiser's number of steps."""
+    """Change of activations up to which to train on, as a number or as the tuned model whose change
+    is to be reached: its tuned.json says it, without one it is measured. None trains for the
+    optimiser's number of steps."""
     read: ReadConfig = field(default_factory=ReadConfig)
     """How to read model and text."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -92,8 +95,9 @@ def inputs_of(config: Config) -> dict[str, str]:
     inputs = text_inputs(config.model, config.read, config.text)
     if config.neutral:
         inputs["neutral"] = sha256_of_text(config.neutral)
-    if (folder := _named_folder(config.until_change)) is not None:
-        inputs["until_change"] = fingerprint(folder / RECORD)
+    if (name := _named_model(config.until_change)) is not None:
+        record = Path(name) / RECORD
+        inputs["until_change"] = fingerprint(record) if record.exists() else sha256_of_model(name)
     return inputs
 
 
@@ -113,7 +117,7 @@ def job_of(config: Config) -> tuple[LanguageModel, Tuning]:
         InputError: Model, text or record is missing or damaged.
     """
     require_own(config.out, "a tuned model", RECORD, "checkpoints")
-    model, base = (_open(config) for _ in range(2))
+    model, base = (_open(config.model, config.read, config.run.device) for _ in range(2))
     columns = config.neutral_columns if config.neutral else config.columns
 
     def read(split: str) -> TokenizedText:
@@ -132,7 +136,7 @@ def job_of(config: Config) -> tuple[LanguageModel, Tuning]:
         optimiser=config.optimiser,
         n_checkpoints=config.run.n_checkpoints,
         seed=config.run.seed,
-        until=_until(config.until_change, yardstick),
+        until=_until(config, yardstick),
         reach=config.run.reach,
     )
     for text in (job.fit, *job.held_out.values()):
@@ -140,8 +144,8 @@ def job_of(config: Config) -> tuple[LanguageModel, Tuning]:
     return model, job
 
 
-def _open(config: Config) -> LanguageModel:
-    model = open_model(config.model, config.read, config.run.device)
+def _open(name: str, read: ReadConfig, device: str) -> LanguageModel:
+    model = open_model(name, read, device)
     return replace(model, module=model.module.float())
 
 
@@ -153,19 +157,24 @@ def _part(text: TokenizedText, part: str) -> TokenizedText:
     return text.select(keep)
 
 
-def _until(asked: str | None, yardstick: Yardstick) -> float | None:
-    if asked is None:
+def _until(config: Config, yardstick: Yardstick) -> float | None:
+    if (asked := config.until_change) is None:
         return None
-    folder = _named_folder(asked)
-    change = float(asked) if folder is None else target_of(folder, yardstick)
+    if (name := _named_model(asked)) is None:
+        change = float(asked)
+    elif (Path(name) / RECORD).exists():
+        change = target_of(Path(name), yardstick)
+    else:
+        tuned = _open(name, ReadConfig(), config.run.device)
+        change = measure_change(yardstick.base, tuned, yardstick.text, yardstick.hook).activations
     if not 0 < change < math.inf:
         raise ConfigError(f"--until_change {asked}", f"a change of {change}", "give one above 0")
     return change
 
 
-def _named_folder(asked: str | None) -> Path | None:
+def _named_model(asked: str | None) -> str | None:
     try:
         float(asked or 0)
     except ValueError:
-        return Path(asked or "")
+        return asked
     return None

@@ -69,13 +69,13 @@ def done(door, words, models, tmp_path_factory):
         ({"n_tokens": 100, "lr": 4e-3}, {}, 1e-3),
         ({"n_tokens": 100, "lr": 4e-3}, {"lr": 5e-3}, 5e-3),
         ({"n_tokens": 100, "lr": None}, {}, 0.25 * width_lr(48)),
-        (None, {"n_tokens": 50}, None),
+        (None, {"n_tokens": 50}, 0.25 * width_lr(48)),
     ],
 )
 def test_a_dictionary_goes_on_at_a_quarter_of_its_rate_unless_one_is_given(recorded, given, rate):
     shape = SaeConfig(8, 48, TopKConfig(k=2))
     run = _continued({"train": recorded}, shape, TrainChanges(**given))
-    assert run.lr == (None if rate is None else pytest.approx(rate))
+    assert run.lr == pytest.approx(rate)
 
 
 def losses(folder):

@@ -1,6 +1,7 @@
 """The door of tuning: what it writes, that it repeats itself, and what it says to bad input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,17 @@ def test_a_null_goes_on_until_it_moved_as_far(home, assistant, tmp_path, capsys)
     assert all(each <= 1.02 * aim for each in moved[:-1])
     assert record["until"] == aim
     assert "not reached" not in capsys.readouterr().err
+
+
+def test_the_change_of_a_model_that_was_tuned_elsewhere_is_measured(home, assistant, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(assistant, elsewhere, ignore=shutil.ignore_patterns("*.jsonl", "checkpoints"))
+    for name in ("tuned.json", "provenance.json"):
+        (elsewhere / name).unlink()
+    words = ["--scored", "all", "--neutral", str(home / "labelled.jsonl"), "--until_change"]
+    assert tune(home, tmp_path / "null", *words, str(elsewhere)) == 0
+    aim = record_of(assistant)["change"]["activations"]
+    assert record_of(tmp_path / "null")["until"] == pytest.approx(aim, rel=1e-5)
 
 
 def test_a_change_out_of_reach_is_said(home, tmp_path, capsys):
