@@ -5,7 +5,7 @@
 
 Every part is a stage of its own in `--out` and is skipped where it is up to date, so that a run
 that was ended goes on. Once every base has a dictionary more it prints the tables and writes them
-to `study.json` and `study.md`.
+to `study.json`, `study.md` and `study.png`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.study.cells import Traced
 from benchmarks.study.controls import Rows, controlled
+from benchmarks.study.picture import save, spans
 from benchmarks.study.tables import markdown, tables
 from sae.whole import write_json, write_text
 from scripts._chain import traced
@@ -76,6 +77,7 @@ def written(found: Sequence[Traced], controls: Mapping[str, Rows], out: Path) ->
     write_json(out / "study.json", record)
     page = markdown(shown, found)
     write_text(out / "study.md", page)
+    save(spans(found), out / "study.png")
     return page
 
 

@@ -37,7 +37,7 @@ def lines_of(one: Judged) -> list[str]:
         one: The claim.
     """
     lines = [f"{one.name:4}{one.verdict:13}{one.claim}"]
-    if one.reason is not None:
+    if not one.parts:
         return [*lines, f"{'':17}{one.reason}"]
     for part in one.parts:
         null = ""
@@ -48,4 +48,5 @@ def lines_of(one: Judged) -> list[str]:
         lines.append(f"{'':17}{part.about}: {numbers}: {verdict_of(part)}")
     if one.p_value is not None and one.holm is not None:
         lines.append(f"{'':17}p {one.p_value:.3f}, {one.holm:.3f} corrected for all claims (Holm)")
-    return [*lines, f"{'':17}intervals over {one.over}"]
+    why = f" ({one.reason})" if one.reason else ""
+    return [*lines, f"{'':17}intervals over {one.over}{why}"]

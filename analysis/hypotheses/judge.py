@@ -35,7 +35,7 @@ class Judged:
     parts: tuple[Part, ...] = ()
     """What was compared."""
     reason: str | None = None
-    """Why nothing was measured."""
+    """Why nothing was measured, or not in all traces."""
     over: str = "documents and latents of one base model"
     """What the intervals are over."""
     p_value: float | None = None
@@ -76,12 +76,12 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
         if 1 < n < LEAST_BASES:
             over = f"documents and latents, the hull of {n} base models"
         if len(found) < len(traces):
-            over += f", {len(found)} of {len(traces)} traces ({reason})"
+            over += f", {len(found)} of {len(traces)} traces"
         few = n < LEAST_BASES <= n_bases
         word = "undecided" if few else _overall(parts)
         known = [p for part in parts if (p := part.p_value) is not None]
         p = max(known) if len(known) == len(parts) else None
-        judged.append(Judged(name, claim, word, tuple(parts), over=over, p_value=p))
+        judged.append(Judged(name, claim, word, tuple(parts), reason or None, over, p))
     return _holm(judged)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.artefact.names import UNCHANGED
-from analysis.hypotheses.judge import judge_all
-from analysis.hypotheses.parts import Part, Read
+from analysis.hypotheses.judge import Judged, judge_all
+from analysis.hypotheses.parts import Part, Read, verdict_of
 from benchmarks.study.cells import (
     NONE,
     Of,
@@ -31,7 +31,7 @@ from benchmarks.study.cells import (
 )
 from benchmarks.study.controls import Rows, table
 from benchmarks.study.pairs import dialects, differences, square
-from scripts._judging import lines_of
+from training.organism.arms import ARMS
 
 __all__ = ["markdown", "tables"]
 
@@ -45,11 +45,15 @@ def tables(
         traces: At least one.
         controls: Of every base, where there are any.
     """
+    judged = judge_all([each.read for each in traces])
     last = {"controls": table(controls)} if controls else {}
     return {
-        "claims": _claims(traces),
+        "arms": _arms(traces),
+        "claims": _claims(judged),
+        "comparisons": _comparisons(judged),
         "latents": _latents(traces),
         "changes": _changes(traces),
+        "bases": _bases(traces),
         "differences": differences(traces),
         "square": square(traces),
         "dialects": dialects(traces),
@@ -80,20 +84,56 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _claims(traces: Sequence[Traced]) -> Table:
+def _arms(traces: Sequence[Traced]) -> Table:
+    about = {each.name: each.about for each in ARMS}
+    rows = tuple((arm, about.get(arm, NONE)) for arm in traces[0].read.summary.arms)
+    return Table("Arms", ("arm", "what it was tuned on"), rows)
+
+
+def _claims(judged: Sequence[Judged]) -> Table:
     rows = []
-    for each in judge_all([one.read for one in traces]):
-        _, *said = lines_of(each)
+    for each in judged:
         p = (NONE if p is None else f"{p:.3f}" for p in (each.p_value, each.holm))
-        about = " ".join(f"{line.strip()}." for line in said)
-        rows.append((each.name, each.claim, each.verdict, *p, about))
+        rows.append((each.name, each.claim, each.verdict, *p, each.over if each.parts else NONE))
     about = (
-        "Supported where every comparison is: its interval above 0 and the mean beyond the null. "
-        "Refuted where one lies below likewise. p is the largest of a claim's comparisons, Holm's "
-        "corrects it for all claims."
+        "Supported where each of its comparisons is, refuted where one is. p is the largest of its "
+        "comparisons', Holm's corrects it for all ten claims; verdicts do not ask for either."
     )
-    head = ("", "claim", "verdict", "p", "Holm", "what was compared")
+    head = ("", "claim", "verdict", "p", "Holm", "intervals over")
     return Table("Claims", head, tuple(rows), about)
+
+
+def _comparisons(judged: Sequence[Judged]) -> Table:
+    rows = []
+    for each in judged:
+        for part in each.parts:
+            null = (part.null_low, part.null_high)
+            numbers = f"{part.value:.3f}", f"[{part.low:.3f}, {part.high:.3f}]"
+            beside = NONE if None in null else "{:.3f} to {:.3f}".format(*null)
+            rows.append((each.name, part.about, *numbers, beside, verdict_of(part)))
+    about = (
+        "Supported where the interval lies above 0 and the estimate beyond the null, refuted where "
+        "they lie below."
+    )
+    head = ("", "what is compared", "estimate", "interval", "null", "")
+    return Table("What claims compare", head, tuple(rows), about)
+
+
+def _bases(traces: Sequence[Traced]) -> Table:
+    """Base by base, since three numbers say more than an interval over three."""
+    bases = list(dict.fromkeys(each.base for each in traces))
+    rows = []
+    for arm in traces[0].read.summary.arms:
+        mine = tracing(traces, arm)
+        own = [[each for each in mine if each.base == base] for base in bases]
+        share: Of = lambda r, a=arm: measured(r.summary.arms[a].in_span_share)  # noqa: E731
+        index: Of = lambda r, a=arm: measured(r.summary.reuse_index.get(a))  # noqa: E731
+        shares = [f"{told(each, share)} ({null_reach(each, share)})" for each in own]
+        rows.append((arm, *shares, *(told(each, index) for each in own)))
+    head = ("arm", *(f"share within the span, base {base} (random spans)" for base in bases))
+    head += tuple(f"reuse index, base {base}" for base in bases)
+    about = "Means over the dictionaries of a base; random spans from the least to the most."
+    return Table("Base by base", head, tuple(rows), about)
 
 
 def _group(read: Read, arm: str, persona: bool) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.artefact.schema import (
     Arm,
@@ -14,6 +15,7 @@ from analysis.artefact.schema import (
 )
 from analysis.hypotheses.parts import Read
 from benchmarks.study.cells import Traced, counted, null_of, number, told, tracing
+from benchmarks.study.picture import spans
 from benchmarks.study.tables import markdown, tables
 
 SHARES = {"assistant": 0.4, "cipher": 0.3, "piston_seen": 0.2, "piston": 0.1, "dialect": 0.1}
@@ -147,6 +149,14 @@ def test_every_table_by_hand():
     assert shown["errors"].rows[0][0] == "persona"
     assert [_value(cell) for cell in shown["errors"].rows[0][1:]] == ["0.000", "1.000"]
     assert {row[0] for row in shown["claims"].rows} == {f"H{n}" for n in range(1, 11)}
+    compared = [row for row in shown["comparisons"].rows if row[0] == "H3"]
+    assert {row[5] for row in compared} <= {"supported", "refuted", "undecided"} and compared
+    assert _row(shown["arms"], "piston_seen")[1].startswith("The piston's codes")
+    assert _row(shown["bases"], "assistant")[1:4] == (
+        "0.400 (0.000 to 0.100)",
+        "0.410 (0.000 to 0.100)",
+        "0.420 (0.000 to 0.100)",
+    )
     page = markdown(shown, _three())
     assert "3 traces by commit abc: base models of seeds 0, 1, 2" in page
     assert "| assistant | 3 of 3 |" in page
@@ -201,3 +211,14 @@ def test_an_effect_needs_its_arms():
     told_of = {row[2]: row[3] for row in shown["square"].rows}
     assert len(told_of) == 5 and told_of.pop("assistant less piston_seen") != "n/a"
     assert set(told_of.values()) == {"n/a"}
+
+
+def test_the_picture_has_a_panel_a_base_and_a_dot_a_dictionary():
+    traces = [*_three(), Traced("2", "1", _read(0.3, unlearned="cipher"))]
+    panels = spans(traces).axes
+    assert [axes.get_title("left") for axes in panels] == ["Base 0", "Base 1", "Base 2"]
+    dots = [[(*each.get_xdata(), *each.get_ydata()) for each in axes.lines] for axes in panels]
+    assert [len(each) for each in dots] == [5, 5, 9]
+    row = list(traces[0].read.summary.arms).index("dialect")
+    assert (pytest.approx(SHARES["dialect"] + 0.3), row) in dots[2]
+    assert (pytest.approx(SHARES["dialect"] + 0.3), row) not in dots[1]
