@@ -33,7 +33,7 @@ from analysis.fates.subjects import Subject
 from analysis.planted import Pairs, PairsConfig, Planted
 from analysis.study.cached import CachesConfig, judge_caches, look_at_caches
 from analysis.study.trace_folder import write_trace
-from benchmarks.fates.rules import judged_by_rules
+from benchmarks.fates.rules import beside, judged_by_rules
 from benchmarks.fates.score import (
     CALLED,
     calibration,
@@ -130,6 +130,7 @@ def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]
         k = sae.read(folder / "trace" / "dictionary")[0].config.sparsity
         assert isinstance(k, BatchTopKConfig | TopKConfig)
         found["rules"] = judged_by_rules(caches, folder / "trace", models, k.k)
+        beside(found["rules"], {fate: found["all"][fate]["f1"] for fate in CALLED})
     return found
 
 

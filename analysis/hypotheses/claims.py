@@ -61,17 +61,22 @@ def where_not_what(read: Read) -> list[Part]:
         read: A trace.
     """
     table = _measured(read)
-    table = table.loc[(table["fate"] != "unstable") & table["direction"].notna()]
+    table = table.loc[table["fate"] != "unstable"]
     what = f"cosine of persona latents' directions less that of others, plus {AS_WELL}"
     where = "change of persona latents' firing less that of others"
-    same = matched(table, table["direction"], what, np.median).centred()
+    same = _medians(table, "direction", what)
     parts = [Part(what, same.value + AS_WELL, same.low + AS_WELL, same.high + AS_WELL)]
-    parts.append(matched(table, table["gating"], where, np.median).centred())
-    known = table.loc[table["profile"].notna()] if "profile" in table else table.head(0)
-    if len(known):
+    parts.append(_medians(table, "gating", where))
+    if "profile" in table and table["profile"].notna().any():
         kinds = "activation of persona latents in other kinds of text less that of others"
-        parts.append(matched(known, known["profile"], kinds, np.median).centred())
+        parts.append(_medians(table, "profile", kinds))
     return parts
+
+
+def _medians(table: pd.DataFrame, column: str, about: str) -> Part:
+    """Of all that have the coordinate: a latent that fell silent has gating, but no direction."""
+    known = table.loc[table[column].notna()].reset_index(drop=True)
+    return matched(known, known[column], about, np.median).centred()
 
 
 def homology(read: Read) -> list[Part]:

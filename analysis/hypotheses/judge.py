@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.hypotheses.claims import CLAIMS
-from analysis.hypotheses.parts import Part, Read, Word, verdict_of
+from analysis.hypotheses.parts import Part, Read, Word, is_refuted, verdict_of
 from sae.errors import InputError
 
 __all__ = ["LEAST_BASES", "Judged", "judge_all", "mean_of", "together"]
@@ -30,8 +30,8 @@ class Judged:
     claim: str
     """In one sentence."""
     verdict: Word | Literal["not measured"]
-    """Supported where every part is, refuted where one is; undecided where it was told on fewer
-    bases than three of a study that has three."""
+    """Supported where every part is, refuted where one is, over bases corrected for how many parts
+    there are; undecided where it was told on fewer bases than three of a study that has three."""
     parts: tuple[Part, ...] = ()
     """What was compared."""
     reason: str | None = None
@@ -167,7 +167,7 @@ def _of_mean(reach: np.ndarray) -> float:
 
 
 def _overall(parts: Sequence[Part]) -> Word:
-    words = [verdict_of(each) for each in parts]
-    if "refuted" in words:
+    if any(is_refuted(each, len(parts)) for each in parts):
         return "refuted"
+    words = [verdict_of(each) for each in parts]
     return "supported" if all(word == "supported" for word in words) else "undecided"

@@ -22,6 +22,7 @@ __all__ = [
     "apart",
     "evidence_of",
     "is_matched",
+    "is_refuted",
     "matched",
     "require_learned",
     "share_of",
@@ -33,7 +34,10 @@ Word = Literal["supported", "refuted", "undecided"]
 
 N_LIKE = 10
 """Latents that are no persona's beside each that is, those that fire most nearly as often."""
+LEAST_OWN = 3
+"""Labelled latents from which an interval is one over them: of one all resamples are alike."""
 N_DRAWS = 2000
+LEVEL = 0.05
 MATCHED = 1.5
 """Ratio of two KL up to which they are matched."""
 
@@ -132,6 +136,18 @@ def verdict_of(part: Part) -> Word:
     return "refuted" if part.high < 0 and part.value < high else "undecided"
 
 
+def is_refuted(part: Part, n_parts: int) -> bool:
+    """Whether a comparison refutes its claim, corrected for how many might have.
+
+    Args:
+        part: The comparison.
+        n_parts: Of its claim: any one refutes it, where all must speak for it.
+    """
+    start, end = (None if each is None else -each for each in (part.null_high, part.null_low))
+    p = Part(part.about, -part.value, -part.high, -part.low, start, end, part.df).p_value
+    return verdict_of(part) == "refuted" and (p is None or p * n_parts <= LEVEL)
+
+
 def is_matched(row: SpanDifference) -> bool:
     """Whether both arms of a pair moved about as far, or nobody measured how far."""
     return len(row.kl) < 2 or max(row.kl) <= MATCHED * min(row.kl)
@@ -158,12 +174,12 @@ def matched(
     if bool(table["n_fires"].isna().any()):
         raise InputError(about, "latents without n_fires", "trace again")
     labels = [column for column in ("persona", "dialect") if column in table]
-    none = table[labels].isna().all(axis=1) if label == "dialect" else table["persona"].isna()
+    none = table[labels].isna().all(axis=1)
     mine = table[label].notna() & (table["persona"].isna() if label == "dialect" else True)
     own, rest = np.flatnonzero(mine), np.flatnonzero(none)
-    if not len(own) or len(rest) <= N_LIKE:
+    if len(own) < LEAST_OWN or len(rest) <= N_LIKE:
         found = f"{len(own)} {label} latents and {len(rest)} others with a fate"
-        raise InputError(about, found, f"trace more: at least 1 and {N_LIKE + 1}")
+        raise InputError(about, found, f"trace more: at least {LEAST_OWN} and {N_LIKE + 1}")
     rate = np.log(table["n_fires"].to_numpy(float).clip(1))
     like = rest[np.argsort(np.abs(rate[own][:, None] - rate[rest]), axis=1, kind="stable")]
     like = like[:, :N_LIKE]

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from analysis.personas.selectivity import auroc_interval, strata_of, stratified_auroc
 from analysis.statistics.intervals import assign_blocks, false_discovery
-from analysis.statistics.matrices import shape
+from analysis.statistics.matrices import n_fires, shape
 from sae.errors import InputError
 
 __all__ = [
@@ -156,7 +156,7 @@ def _carried(
     scores = stratified_auroc(
         sparse.csr_array(z[keep]), _one_hot(labels, names), strata_of(select, config.match)
     )
-    live = fire_rates(z, mask) * len(keep) >= config.min_fires
+    live = n_fires(sparse.csr_array(z[keep])) >= config.min_fires
     rows = []
     for p, name in enumerate(names):
         usable = np.where(live & ~np.isnan(scores[:, p]), scores[:, p], -np.inf)

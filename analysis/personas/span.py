@@ -222,7 +222,7 @@ def span_share(
     weights = resample_weights(blocks.n_blocks) if weights is None else weights
     mean = shift.mean(axis=0)
     total, constant = float((shift**2).sum()), float(len(shift) * (mean**2).sum())
-    if total <= constant:
+    if total - constant <= 1e-9 * total:
         raise InputError("the share of a shift", "a shift that does not vary", "compare two models")
     every = np.concatenate([np.ones((1, blocks.n_blocks)), weights])
     shares = _inside(shift, basis, blocks, every)

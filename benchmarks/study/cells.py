@@ -17,6 +17,7 @@ __all__ = [
     "Of",
     "Table",
     "Traced",
+    "arms_of",
     "counted",
     "inherited",
     "measured",
@@ -131,6 +132,11 @@ def null_reach(traces: Sequence[Traced], of: Of) -> str:
     if not nulls:
         return NONE
     return f"{min(low for low, _ in nulls):.3f} to {max(high for _, high in nulls):.3f}"
+
+
+def arms_of(traces: Sequence[Traced]) -> list[str]:
+    """Every arm of some trace, in the order in which they come."""
+    return list(dict.fromkeys(arm for each in traces for arm in each.read.summary.arms))
 
 
 def tracing(traces: Sequence[Traced], arm: str) -> list[Traced]:

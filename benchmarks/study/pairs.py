@@ -118,7 +118,7 @@ def _beside(arm: str, label: str, column: str, middle: Callable[..., np.floating
 
     def beside(read: Read) -> Part | None:
         mine = inherited(read, arm)
-        mine = mine.loc[(mine["fate"] != "unstable") & mine["direction"].notna()]
+        mine = mine.loc[mine["fate"] != "unstable"]
         if label not in mine or column not in mine:
             return None
         mine = mine.loc[mine[column].notna()].reset_index(drop=True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.artefact.schema import Arm
 from analysis.report.canvas import ACCENT, BAND, MUTED, PAPER, canvas, tidy
-from benchmarks.study.cells import Traced, tracing
+from benchmarks.study.cells import Traced, arms_of, tracing
 
 __all__ = ["save", "spans"]
 
@@ -26,7 +26,7 @@ def spans(traces: Sequence[Traced]) -> Figure:
         traces: At least one.
     """
     bases = list(dict.fromkeys(each.base for each in traces))
-    arms = list(traces[0].read.summary.arms)
+    arms = arms_of(traces)
     figure, panels = canvas(WIDTH, 0.9 + 0.27 * len(arms), (1, len(bases)), share_y=True)
     for base, axes in zip(bases, panels, strict=True):
         for y, arm in enumerate(arms):

@@ -20,6 +20,7 @@ from benchmarks.study.cells import (
     Of,
     Table,
     Traced,
+    arms_of,
     counted,
     inherited,
     measured,
@@ -86,7 +87,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def _arms(traces: Sequence[Traced]) -> Table:
     about = {each.name: each.about for each in ARMS}
-    rows = tuple((arm, about.get(arm, NONE)) for arm in traces[0].read.summary.arms)
+    rows = tuple((arm, about.get(arm, NONE)) for arm in arms_of(traces))
     return Table("Arms", ("arm", "what it was tuned on"), rows)
 
 
@@ -96,8 +97,9 @@ def _claims(judged: Sequence[Judged]) -> Table:
         p = (NONE if p is None else f"{p:.3f}" for p in (each.p_value, each.holm))
         rows.append((each.name, each.claim, each.verdict, *p, each.over if each.parts else NONE))
     about = (
-        "Supported where each of its comparisons is, refuted where one is. p is the largest of its "
-        "comparisons', Holm's corrects it for all ten claims; verdicts do not ask for either."
+        "Supported where each of its comparisons is; refuted where one is, corrected for how many "
+        "it has (Bonferroni). p is the largest of its comparisons', Holm's corrects it for all ten "
+        "claims; verdicts do not ask for either."
     )
     head = ("", "claim", "verdict", "p", "Holm", "intervals over")
     return Table("Claims", head, tuple(rows), about)
@@ -123,7 +125,7 @@ def _bases(traces: Sequence[Traced]) -> Table:
     """Base by base, since three numbers say more than an interval over three."""
     bases = list(dict.fromkeys(each.base for each in traces))
     rows = []
-    for arm in traces[0].read.summary.arms:
+    for arm in arms_of(traces):
         mine = tracing(traces, arm)
         own = [[each for each in mine if each.base == base] for base in bases]
         share: Of = lambda r, a=arm: measured(r.summary.arms[a].in_span_share)  # noqa: E731
@@ -158,7 +160,7 @@ def _unjudged(arm: str) -> Of:
 
 def _latents(traces: Sequence[Traced]) -> Table:
     rows = []
-    for arm in traces[0].read.summary.arms:
+    for arm in arms_of(traces):
         there = [each for each in traces if arm in each.read.summary.arms]
         learned = [each.read.summary.arms[arm].learned is True for each in there]
         mine = tracing(traces, arm)
@@ -182,7 +184,7 @@ def _latents(traces: Sequence[Traced]) -> Table:
 
 def _changes(traces: Sequence[Traced]) -> Table:
     rows = []
-    for arm in traces[0].read.summary.arms:
+    for arm in arms_of(traces):
         mine = tracing(traces, arm)
         row = [arm, told(mine, lambda r, a=arm: measured(r.summary.arms[a].in_span_share))]
         for key in ("in_span_share", "in_span_share_likes"):
@@ -211,7 +213,7 @@ def _changes(traces: Sequence[Traced]) -> Table:
 
 def _means(traces: Sequence[Traced]) -> Table:
     rows = []
-    for arm in traces[0].read.summary.arms:
+    for arm in arms_of(traces):
         row = [arm]
         for key in ("in_contrast_span_share", "in_dialect_span_share"):
 

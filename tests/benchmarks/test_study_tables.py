@@ -13,8 +13,9 @@ from analysis.artefact.schema import (
     SpanDifference,
     Summary,
 )
-from analysis.hypotheses.parts import Read
+from analysis.hypotheses.parts import Part, Read
 from benchmarks.study.cells import Traced, counted, null_of, number, told, tracing
+from benchmarks.study.pairs import _less
 from benchmarks.study.picture import spans
 from benchmarks.study.tables import markdown, tables
 
@@ -200,7 +201,10 @@ def test_arms_that_moved_unlike_far_are_not_compared():
 
 def test_an_arm_that_some_traces_lack_is_told_by_the_others():
     some = [Traced(str(n), "0", _read(0.0)) for n in range(2)]
-    shown = tables([*some, Traced("2", "0", _read(0.0, arms=("assistant", "piston")))])
+    few = Traced("2", "0", _read(0.0, arms=("assistant", "piston")))
+    shown = tables([*some, few])
+    first = tables([few, *some])
+    assert _row(first["latents"], "cipher") == _row(shown["latents"], "cipher")
     assert _row(shown["latents"], "cipher")[1] == "2 of 2"
     assert _row(shown["latents"], "assistant")[1] == "3 of 3"
     assert _row(shown["means"], "cipher")[1] == "0.300"
@@ -222,3 +226,11 @@ def test_the_picture_has_a_panel_a_base_and_a_dot_a_dictionary():
     row = list(traces[0].read.summary.arms).index("dialect")
     assert (pytest.approx(SHARES["dialect"] + 0.3), row) in dots[2]
     assert (pytest.approx(SHARES["dialect"] + 0.3), row) not in dots[1]
+
+
+def test_a_difference_of_two_reaches_as_far_as_both_together():
+    one, other = Part("", 0.5, 0.2, 0.6), Part("", 0.1, 0.0, 0.5)
+    found = _less(lambda _: one, lambda _: other)(_read(0.0))
+    assert (found.value, found.low) == (pytest.approx(0.4), pytest.approx(0.4 - 0.5))
+    assert found.high == pytest.approx(0.4 + np.hypot(0.1, 0.1))
+    assert _less(lambda _: one, lambda _: None)(_read(0.0)) is None

@@ -21,7 +21,15 @@ from analysis.hypotheses.claims import (
     where_not_what,
 )
 from analysis.hypotheses.judge import judge_all, mean_of, together
-from analysis.hypotheses.parts import Part, Read, apart, is_matched, matched, verdict_of
+from analysis.hypotheses.parts import (
+    Part,
+    Read,
+    apart,
+    is_matched,
+    is_refuted,
+    matched,
+    verdict_of,
+)
 from sae.errors import InputError
 
 N_OWN, N_REST = 12, 200
@@ -125,6 +133,46 @@ def test_where_a_latent_fires_and_what_it_writes_are_two_questions():
     assert (verdict_of(what), verdict_of(where)) == ("refuted", "undecided")
     what, _ = where_not_what(read(table(cosine=(0.87, 0.9))))
     assert verdict_of(what) == "supported"  # not behind by a twentieth
+
+
+def test_latents_that_fell_silent_count_where_firing_is_compared():
+    fates = table()
+    silent = np.arange(len(fates)) < 8  # of twelve persona latents
+    fates.loc[silent, ["direction", "gating"]] = np.nan, 1.0
+    what, where = where_not_what(read(fates))
+    assert verdict_of(where) == "supported" and where.value > 0.8
+    assert verdict_of(what) == "supported"  # of those that still write
+    fates = table(gating=(0.3, 0.1))
+    fates.loc[(np.arange(len(fates)) >= N_OWN) & (fates["latent"] % 5 > 0), "gating"] = 1.0
+    assert verdict_of(where_not_what(read(fates))[1]) == "refuted"
+
+
+def test_likes_of_persona_latents_are_no_dialect_latents():
+    fates = table(gating=(0.3, 0.1)).assign(dialect=None)
+    theirs = (np.arange(len(fates)) >= N_OWN) & (fates["latent"] % 10 > 0)
+    fates.loc[theirs, "dialect"] = "north"
+    fates.loc[theirs, "gating"] += 0.2
+    part = matched(fates, fates["gating"], "change", np.median)
+    assert part.value == pytest.approx(0.2, abs=0.03)
+
+
+def test_two_latents_are_too_few_for_an_interval():
+    fates = table()
+    fates.loc[2 : N_OWN - 1, "persona"] = None
+    with pytest.raises(InputError, match="2 persona latents"):
+        matched(fates, fates["gating"], "change", np.median)
+
+
+def test_a_claim_is_refuted_by_one_of_its_parts_corrected_for_how_many_it_has():
+    against = Part("a", -0.2, -0.39, -0.01, df=2)
+    assert verdict_of(against) == "refuted"
+    assert is_refuted(against, 1) and not is_refuted(against, 4)
+    far = Part("a", -0.2, -0.21, -0.19, -0.01, 0.01, df=2)
+    assert is_refuted(far, 4)
+    near_null = Part("a", -0.2, -0.21, -0.19, -0.19, 0.19, df=2)
+    assert is_refuted(near_null, 1) and not is_refuted(near_null, 4)
+    assert is_refuted(replace(against, df=None), 4)  # of one base there is nothing to correct
+    assert not is_refuted(Part("a", 0.2, 0.1, 0.3, df=2), 1)
 
 
 def test_labels_that_mean_nothing_are_seldom_taken_for_something():

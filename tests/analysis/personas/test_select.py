@@ -5,6 +5,7 @@ from scipy import sparse
 
 from analysis.personas.select import (
     SelectConfig,
+    _carried,
     comparable_tokens,
     fire_rates,
     probe,
@@ -70,6 +71,18 @@ def test_selection_cannot_borrow_from_confirmation():
     assert row["auroc_select"] == 1.0
     assert row["auroc"] == 0.5
     assert not row["confirmed"]
+
+
+@pytest.mark.parametrize("n_tokens", [44, 52, 55, 60])  # 30 / 44 * 44 is less than 30
+def test_a_latent_that_fires_just_often_enough_is_looked_at(n_tokens):
+    z = np.zeros((n_tokens, 2), np.float32)
+    z[:30, 0], z[:29, 1] = 1, 1
+    tokens = pd.DataFrame(
+        {"persona": ["a", "b"] * (n_tokens // 2) + ["a"] * (n_tokens % 2), "pos": 0}
+    )
+    config = SelectConfig(match=(), min_fires=30)
+    found = _carried(sparse.csr_array(z), tokens, np.ones(n_tokens, bool), config)
+    assert set(found["latent"]) == {0}
 
 
 def test_template_special_and_unlabelled_tokens_do_not_count():
