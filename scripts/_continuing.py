@@ -52,8 +52,7 @@ TrainOf = Callable[[Mapping[str, Any], SaeConfig, TrainChanges], TrainConfig]
 def _continued(meta: Mapping[str, Any], shape: SaeConfig, changes: TrainChanges) -> TrainConfig:
     """The run that fitted the dictionary, gentler where no rate is given.
 
-    At the rate that fitted it, latents change places that nothing happened to. A dictionary that
-    does not say how it was fitted goes on as if at the rate of its width.
+    At the rate that fitted it latents change places that nothing happened to.
     """
     run = continued_train(meta.get("train"), changes)
     if changes.lr is not None:

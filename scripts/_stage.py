@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -55,6 +56,9 @@ def stage(
     Returns:
         Whether the work was done now.
 
+    Raises:
+        ConfigError: The folder holds what another command of this project made.
+
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp()) / "out"
@@ -70,6 +74,7 @@ def stage(
         print(f"forelimb: {out_dir} is up to date", file=sys.stderr)
         return False
     if changed:
+        _require_same_door(out_dir)
         print(f"forelimb: {out_dir} anew, for a change in {', '.join(changed)}", file=sys.stderr)
     start, clock = datetime.now(UTC), time.monotonic()
     with _folder(out_dir):
@@ -146,6 +151,17 @@ def require_own(out_dir: Path, what: str, *marks: str) -> None:
     if is_file or (held and not set(held) & set(marks)):
         found = "a file" if is_file else f"a folder of other things ({', '.join(held[:3])})"
         raise ConfigError(f"{what} in {out_dir}", found, "choose a new folder with --out")
+
+
+def _require_same_door(out_dir: Path) -> None:
+    """Keeps one command from making anew what another made: a dictionary is hours of work."""
+    was, now = (
+        re.search(r"scripts[./](\w+)", each)
+        for each in (str(_read(out_dir, SCHEMA).get("command")), shlex.join(sys.orig_argv))
+    )
+    if was and now and was[1] != now[1]:
+        found, do = f"what {was[1]} made", "choose a new folder with --out"
+        raise ConfigError(f"{out_dir} for {now[1]}", found, do)
 
 
 def git_commit() -> str | None:

@@ -51,6 +51,20 @@ def test_a_changed_input_or_config_does_it_again_and_is_named(config, capsys):
     assert len(calls) == 3
 
 
+def test_what_another_command_made_is_not_made_anew(config, monkeypatch):
+    calls = []
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "scripts.fit_dictionary", "--seed", "7"])
+    counted(config, {"text": "aa"}, calls)
+    other = ["python", "-m", "scripts.convert_dictionary", "scripts.fit_dictionary"]
+    monkeypatch.setattr("sys.orig_argv", other)
+    with pytest.raises(ConfigError, match="what fit_dictionary made"):
+        counted(config, {"text": "bb"}, calls)
+    assert (config.out / PROVENANCE).exists() and len(calls) == 1
+    assert not counted(config, {"text": "aa"}, calls)  # up to date for whoever asks
+    monkeypatch.setattr("sys.orig_argv", ["python", "/x/scripts/fit_dictionary.py"])
+    assert counted(config, {"text": "bb"}, calls)
+
+
 def test_provenance_says_where_the_folder_came_from(config):
     counted(config, {"text": "aa"}, [])
     record = json.loads((config.out / PROVENANCE).read_text())
