@@ -240,7 +240,7 @@ def _named(config: Config) -> list[tuple[Subject, ...]]:
 def _require_files(cache: ActivationCache) -> None:
     """The files of vectors are there and whole, by size; their hashes are seen at each reading."""
     for entry in cache.manifest["shards"]:
-        path, do = cache.path / entry["file"], "harvest the cache again"
+        path, do = cache.path / entry["file"], "delete provenance.json beside it, harvest again"
         try:
             with safe_open(path, "pt") as held:
                 shape = tuple(held.get_slice("x").get_shape())

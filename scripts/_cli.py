@@ -116,12 +116,18 @@ def _told(error: Exception, main: Callable[..., object]) -> int:
     if isinstance(error, OSError):
         error = _from_disk(error)
     if isinstance(error, ForelimbError):
-        print(f"forelimb: {error}", file=sys.stderr)
+        print(f"forelimb: {_printable(str(error))}", file=sys.stderr)
         return error.exit_code
     found = f"{type(error).__name__}: {error}".strip()
     do = "run it again with FORELIMB_DEBUG=1 to see where"
-    print(f"forelimb: {ForelimbError(_command(main), found, do)}", file=sys.stderr)
+    line = _printable(str(ForelimbError(_command(main), found, do)))
+    print(f"forelimb: {line}", file=sys.stderr)
     return ForelimbError.exit_code
+
+
+def _printable(line: str) -> str:
+    """Without what steers a terminal: messages quote names and text of files."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
 
 
 def _from_disk(error: OSError) -> InputError:

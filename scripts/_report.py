@@ -6,9 +6,12 @@ from pathlib import Path
 from analysis import report
 from analysis.artefact.summary import read
 from analysis.report import controls, words
+from analysis.report.marks import visible
 from scripts._stage import PROVENANCE
 
 __all__ = ["seconds_of", "write_and_tell"]
+
+LONGEST = 10_000
 
 
 def write_and_tell(trace: Path) -> None:
@@ -19,13 +22,9 @@ def write_and_tell(trace: Path) -> None:
     """
     page = report.write(trace)
     summary = read(trace)
-    print(words.conclusion(summary))
-    for each in words.evidence(summary):
-        print(f"- {each.text}")
-    print(words.scope(summary))
-    for line in controls.sentences(summary):
-        print(line)
-    print(page)
+    said = [words.conclusion(summary), *(f"- {each.text}" for each in words.evidence(summary))]
+    for line in (*said, words.scope(summary), *controls.sentences(summary), str(page)):
+        print(visible(line, LONGEST))  # names and contexts are somebody's text
 
 
 def seconds_of(organism: Path | None, dictionary: Path, continued: Path) -> dict[str, float]:

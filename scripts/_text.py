@@ -18,6 +18,8 @@ from sae.stream.text import Columns, read_documents
 from sae.stream.tokens import TokenizedText, tokenize
 from scripts._meter import Meter
 from scripts._stage import fingerprint
+from training.organism.checkpoints import GROWN
+from training.organism.tuning import RECORD
 
 __all__ = ["LengthConfig", "ReadConfig", "by_length", "enough", "evenly", "named_models"]
 __all__ += [
@@ -147,12 +149,18 @@ def text_inputs(name: str, read: ReadConfig, files: Sequence[Path]) -> dict[str,
 
 
 def sha256_of_model(name: str, revision: str | None = None) -> str:
-    """Hash of the files beside a model's weights; of a model on the hub, its name and revision."""
+    """Hash of the files beside a model's weights; of a model on the hub, its name and revision.
+
+    With those of its checkpoints, where there is no record beside it that names them.
+    """
     folder = Path(name)
     if not folder.is_dir():
         return hashlib.sha256(f"{name}@{revision or 'main'}".encode()).hexdigest()
     files = sorted(each for each in folder.iterdir() if each.is_file())
     lines = [f"{each.name} {fingerprint(each)}" for each in files]
+    if not any((folder / record).exists() for record in (RECORD, GROWN)):
+        ladder = sorted(each for each in folder.glob("checkpoints/*") if each.is_dir())
+        lines += [f"{each.name} {sha256_of_model(str(each))}" for each in ladder]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

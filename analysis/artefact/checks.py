@@ -35,7 +35,7 @@ _WHOLE = {
 }
 _WORDS = ("tuned", "latent", "origin", "fate", "persona", "reason", "read_by")
 _NUMBERS = {"fates": tuple(column for column in COLUMNS if column not in _WORDS)}
-AGAIN = "trace again"
+AGAIN = "delete provenance.json beside it and trace again"
 
 
 def read_table(path: Path, do: str, columns: Sequence[str], further: bool) -> pd.DataFrame:

@@ -49,6 +49,8 @@ class Verdict:
     none, or the null did not move as far as it."""
     errors: pd.DataFrame | None
     """What `error_rates` says of that checkpoint, held against the same null at its own size."""
+    held_to: str | None = None
+    """That null: of the runs that the model was held against, those that are near it."""
     subspace: Subspace | None = None
     """What became of its unstable latents together."""
 
@@ -96,15 +98,15 @@ def judge(
     inside = None if span is None else (span.basis, span.null)
     novel = novel_fates(found, one.firing.rows, inside, one.name)
     fates = pd.concat([fates, novel], ignore_index=True) if len(novel) else fates
-    name, errors = None, None
+    name, errors, to = None, None, None
     if held_back.nulls:
         nearest = min(held_back.nulls, key=lambda each: unlikeness(each.change, null.change))
         seen = held_back.seen[nearest.name]
         held_to = chooser.resize(null, thresholds.nulls, seen)
         if held_to is not None:
-            name = nearest.name
+            name, to = nearest.name, held_to.name
             errors = error_rates(decide(seen.coordinates, held_to, personas, name))
-    return Verdict(one.name, fates, null, novel_share(found), name, errors)
+    return Verdict(one.name, fates, null, novel_share(found), name, errors, to)
 
 
 def with_subspace(

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 __all__ = [
     "ACCENT",
@@ -22,6 +25,9 @@ __all__ = [
     "PAPER",
     "RULE",
     "canvas",
+    "name_points",
+    "plain",
+    "spaced",
     "svg",
     "tidy",
 ]
@@ -112,6 +118,60 @@ def tidy(axes: Axes, grid: str | None) -> None:
             legend.set_frame_on(False)
             for text in legend.get_texts():
                 text.set_color(INK)
+
+
+def plain(label: str) -> str:
+    """A label of somebody's text, in which matplotlib sees no mathematics."""
+    return label.replace("$", r"\$")
+
+
+def name_points(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """A name beside each point, and a line to it where other names push it away.
+
+    Args:
+        axes: With their limits set, the abscissa logarithmic.
+        points: In order of their ordinate.
+        names: Of the points.
+    """
+    low, high = axes.get_ylim()
+    middle = float(np.exp(np.log(axes.get_xlim()).mean()))
+    want = np.array([(y - low) / (high - low) for _, y in points])
+    for (x, y), name, height in zip(points, names, spaced(want), strict=True):
+        is_left = x <= middle
+        aside = offset_copy(
+            axes.transData, axes.get_figure(root=True), x=10 if is_left else -10, units="points"
+        )
+        axes.annotate(
+            plain(name),
+            (x, y),
+            (x, low + height * (high - low)),
+            textcoords=aside,
+            color=INK,
+            fontsize=9,
+            va="center",
+            ha="left" if is_left else "right",
+            arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.7, "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def spaced(want: Float[np.ndarray, " n"], apart: float = 0.06) -> Float[np.ndarray, " n"]:
+    """Heights as near to those wanted as names of a line each allow, within the axes.
+
+    Args:
+        want: In shares of the axes' height, ascending.
+        apart: Least distance of two, less where there are too many.
+
+    Example:
+        >>> spaced(np.array([0.5, 0.5, 0.9])).round(2).tolist()
+        [0.5, 0.56, 0.9]
+    """
+    found, apart = want.clip(0.02, 0.98), min(apart, 0.96 / max(1, len(want) - 1))
+    for i in range(1, len(found)):
+        found[i] = max(found[i], found[i - 1] + apart)
+    for i in reversed(range(len(found))):
+        most = 0.98 if i == len(found) - 1 else found[i + 1] - apart
+        found[i] = min(found[i], most)
+    return found
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -18,7 +18,19 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.artefact.schema import Summary
 from analysis.report import drawn
-from analysis.report.canvas import ACCENT, BAND, FATE_COLOURS, INK, MUTED, PAPER, RULE, canvas, tidy
+from analysis.report.canvas import (
+    ACCENT,
+    BAND,
+    FATE_COLOURS,
+    INK,
+    MUTED,
+    PAPER,
+    RULE,
+    canvas,
+    name_points,
+    plain,
+    tidy,
+)
 from analysis.report.marks import FATE_CLASSES, mark_of
 
 __all__ = ["drift", "fate_bars", "fire_rates", "personas", "poles"]
@@ -83,7 +95,7 @@ def poles(summary: Summary, width: float = WIDE) -> Figure:
     ends = reuse.get_xlim()
     reuse.set_xlim(min(-0.1, ends[0]), max(1.1, ends[1]))
     for axes in (share, reuse):
-        axes.set_yticks(range(n), [_label(row) for row in table.to_dict("records")])
+        axes.set_yticks(range(n), [plain(_label(row)) for row in table.to_dict("records")])
         axes.set_ylim(n - 0.4, -0.6)
         tidy(axes, "x")
     reuse.tick_params(labelleft=not is_wide)
@@ -134,7 +146,7 @@ def fate_bars(fates: pd.DataFrame, width: float = WIDE) -> Figure:
                 axes.text(left + share / 2, y, mark.glyph, color=PAPER, **_GLYPH)
             left += share
         axes.text(1.015, y, f"n = {n:,}", color=MUTED, va="center", clip_on=False)
-    axes.set_yticks(range(len(bars)), [f"{tuned} · {family}" for tuned, family in bars])
+    axes.set_yticks(range(len(bars)), [plain(f"{tuned} · {family}") for tuned, family in bars])
     axes.set_xlim(0, 1)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlabel("share of latents")
@@ -169,7 +181,7 @@ def personas(summary: Summary, width: float = WIDE) -> Figure:
     )
     for label, x, marker, face, edge, size in series:
         axes.plot(x, y, marker, ms=size, mfc=face, mec=edge, mew=1.5, ls="none", label=label)
-    axes.set_yticks(y, table["persona"].tolist())
+    axes.set_yticks(y, [plain(str(each)) for each in table["persona"]])
     axes.set_ylim(n - 0.4, -0.6)
     axes.set_xlabel("AUROC (dashed: chance)")
     figure.legend(loc="outside upper left", ncols=3 if width >= NARROW_BELOW else 1)
@@ -201,14 +213,14 @@ def fire_rates(traces: pd.DataFrame, fates: pd.DataFrame, arm: str, width: float
         axes.plot(tuned, y, "o", ms=7, mfc=colour, mec=colour, mew=1.5, clip_on=False)
         text = f"{mark.glyph} {mark.word}" if width >= NARROW_BELOW else mark.glyph
         axes.text(1.015, y, text, color=INK, va="center", transform=_across(axes))
-    labels = [f"{p} · #{i}" for p, i in zip(table["persona"], table["latent"], strict=True)]
+    labels = [plain(f"{p} · #{i}") for p, i in zip(table["persona"], table["latent"], strict=True)]
     axes.set_yticks(range(n), labels)
     axes.set_ylim(n - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("fires on % of assistant tokens")
     handles = [
         Line2D([], [], marker="o", ls="none", ms=7, mfc=face, mec=INK, mew=1.5, label=label)
-        for face, label in ((PAPER, "base"), (INK, arm))
+        for face, label in ((PAPER, "base"), (INK, plain(arm)))
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
     tidy(axes, "x")
@@ -243,7 +255,8 @@ def drift(summary: Summary, width: float = WIDE) -> Figure:
             axes.plot(*at, "o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=3)
         axes.axhline(0, color=RULE, lw=1, zorder=0)
         axes.margins(y=0.12)
-        _name_points(axes, mine, stem)
+        points = list(zip(mine["kl"], mine[stem], strict=True))
+        name_points(axes, points, mine["arm"].tolist())
         axes.set_title(title, loc="left")
         axes.set_xlabel("KL from base, nats a token (log)")
         axes.xaxis.set_major_locator(FixedLocator(_marks(*axes.get_xlim())))
@@ -275,24 +288,3 @@ def _marks(low: float, high: float) -> list[float]:
         if len(found) >= 3:
             break
     return found[:: math.ceil(len(found) / 7)]
-
-
-def _name_points(axes: Axes, table: pd.DataFrame, stem: str) -> None:
-    """The arm's name beside each point, moved up where the name below would touch it."""
-    low, high = axes.get_ylim()
-    last = -np.inf
-    right = float(np.exp(np.log(axes.get_xlim()).mean()))
-    for row in table.to_dict("records"):
-        height = max((row[stem] - low) / (high - low), last + 0.06)
-        last = height
-        is_left = row["kl"] <= right
-        axes.annotate(
-            row["arm"],
-            (row["kl"], low + height * (high - low)),
-            (8 if is_left else -8, 0),
-            textcoords="offset points",
-            color=INK,
-            fontsize=9,
-            va="center",
-            ha="left" if is_left else "right",
-        )

@@ -48,7 +48,7 @@ class Evidence:
 
 
 def primary(summary: Summary) -> str | None:
-    """The arm that the page is about: "assistant", else the first that is no null and no pole.
+    """The arm that the page is about: the first that is no null and no pole.
 
     Args:
         summary: Of the trace.
@@ -56,8 +56,6 @@ def primary(summary: Summary) -> str | None:
     Returns:
         Its name, or None where there is no arm.
     """
-    if "assistant" in summary.arms:
-        return "assistant"
     return next((name for name, arm in summary.arms.items() if arm.kind == "arm"), None)
 
 

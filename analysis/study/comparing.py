@@ -111,7 +111,8 @@ def compare(study: Study) -> Comparison:
         if others is not None:
             shift = (x[mask] - moved[0][mask]).astype(float)
             there = where_another(null_shares(shift, others), overlap(groups[1:]))
-            likes[name] = shares[name, "latents"].share, there
+            least, most = (min(max(end, 0.0), 1.0) for end in there)  # of a share
+            likes[name] = shares[name, "latents"].share, (least, most)
     pairs = compare_pairs(study, bench, texts, starts) if isinstance(bench, ModelBench) else ()
     everyone = {**study.seen, **study.nulls.seen, **study.held_back.seen}
     fidelities = {name: one.fidelity for name, one in everyone.items()}

@@ -69,15 +69,18 @@ def conclude(study: Study, comparison: Comparison, organism: Mapping[str, Any]) 
 
 def _error_rates(study: Study) -> dict[str, dict[str, ErrorRate]]:
     """What was said of each held-back checkpoint, once for all arms whose null it was held to."""
-    arms: dict[tuple[str | None, str], list[str]] = defaultdict(list)
-    tables: dict[tuple[str | None, str], pd.DataFrame] = {}
+    arms: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
+    tables: dict[tuple[str | None, ...], pd.DataFrame] = {}
     for each in study.verdicts.values():
         if each.null is not None and each.errors is not None:
-            arms[each.held_back, each.null.name].append(each.name)
-            tables[each.held_back, each.null.name] = each.errors
+            part = None if each.held_to == each.null.name else each.held_to
+            arms[each.held_back, each.null.name, part].append(each.name)
+            tables[each.held_back, each.null.name, part] = each.errors
     return {
-        f"{pair[0]} (null of {', '.join(names)})": error_rates_of(tables[pair])
-        for pair, names in arms.items()
+        f"{key[0]} ({f'{key[2]} of the ' if key[2] else ''}null of {', '.join(names)})": (
+            error_rates_of(tables[key])
+        )
+        for key, names in arms.items()
     }
 
 
@@ -186,7 +189,7 @@ def _arm(study: Study, comparison: Comparison, name: str, organism: Mapping[str,
         early_excess=_early(grown.get("early_excess")),
         learned=grown.get("learned"),
         null=null.name if null else None,
-        kind=grown.get("role", "arm"),
+        kind="pole" if name == study.config.pole else grown.get("role", "arm"),
         is_contrast=grown.get("use", "demo") == "demo",
         about=grown.get("about"),
     )
@@ -227,15 +230,18 @@ def _kl_shares(comparison: Comparison, name: str, nulls: Sequence[str]) -> dict[
     if name not in comparison.kl:
         return {}
     there = [comparison.kl[null]["share"].to_numpy(float) for null in nulls]
-    rows = comparison.kl[name].to_dict("records")
-    return {
-        str(row["part"]): _measured(
-            Interval(row["share"], row["share_low"], row["share_high"]),
-            null_low=to_json(float(min(each[i] for each in there))) if there else None,
-            null_high=to_json(float(max(each[i] for each in there))) if there else None,
-        )
-        for i, row in enumerate(rows)
-    }
+    found = {}
+    for i, row in enumerate(comparison.kl[name].to_dict("records")):
+        part, beside = str(row["part"]), [float(each[i]) for each in there]
+        if part.startswith("novel"):
+            if not there:  # nothing was asked of its latents
+                found[part] = Measured(None)
+                continue
+            beside = []  # of a null's checkpoint nothing is called novel
+        ends = {"null_low": min(beside), "null_high": max(beside)} if beside else {}
+        share = Interval(row["share"], row["share_low"], row["share_high"])
+        found[part] = _measured(share, **{end: to_json(each) for end, each in ends.items()})
+    return found
 
 
 def _pair(pair: Any) -> SpanDifference:

@@ -33,6 +33,8 @@ def notes(study: Study, comparison: Comparison) -> list[str]:
         few = "too few latents to match persona latents with"
         why = few if comparison.texts else "no assistant speaks"
         found.append(f"The reuse index has no scale: {why}.")
+    if comparison.reuse and all(np.isnan(each.value) for each in comparison.reuse.values()):
+        found.append("The reuse index has no scale: its two poles are not told apart.")
     return found
 
 

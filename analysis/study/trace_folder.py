@@ -47,6 +47,7 @@ def write_trace(
     directory.mkdir(parents=True, exist_ok=True)
     tell("arms side by side")
     summary = conclude(study, compare(study), organism)
+    summaries.parse(summaries.to_json(summary))  # before anything is replaced
     tell("examples")
     _table(directory / "fates.parquet", [v.fates for v in study.verdicts.values()])
     _table(directory / "traces.parquet", [one.traces for one in study.seen.values()])

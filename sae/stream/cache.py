@@ -104,7 +104,11 @@ class ActivationCache:
             raise InputError(f"shard {path}", f"no vectors ({error})", "harvest again") from error
         if x.shape != (entry["n"], self.d_in):
             found = f"{tuple(x.shape)} for {(entry['n'], self.d_in)}"
-            raise InputError(f"shard {path}", found, "harvest the cache again")
+            raise InputError(
+                f"shard {path}",
+                found,
+                "delete provenance.json beside it and harvest the cache again",
+            )
         return x.float()
 
 

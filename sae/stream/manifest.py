@@ -13,7 +13,7 @@ __all__ = ["SCHEMA", "read_manifest", "read_member", "require_said"]
 SCHEMA = "forelimb.activations/1"
 """What a manifest calls itself; another name or number is refused."""
 Kind = tuple[Callable[[Any], bool], str]
-AGAIN = "harvest it again"
+AGAIN = "delete provenance.json beside it and harvest it again"
 
 
 def _is_text(value: Any) -> bool:
@@ -103,7 +103,7 @@ def read_member(folder: Path, name: str, sha256: str) -> bytes:
         InputError: It is missing, or not what was written. A link is followed, for downloads from
             a hub are links, and what it leads to must have the hash.
     """
-    path, do = folder / name, "harvest the cache again"
+    path, do = folder / name, AGAIN
     try:
         data = path.read_bytes()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names no file has

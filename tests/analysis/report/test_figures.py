@@ -1,14 +1,18 @@
+import html
+import json
 import re
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.artefact import summary
 from analysis.report import drawn, figures
-from analysis.report.canvas import FATE_COLOURS, PAPER, svg
+from analysis.report.canvas import FATE_COLOURS, PAPER, spaced, svg
 from analysis.report.marks import FATE_CLASSES, FATE_MARKS
 
 
@@ -109,6 +113,48 @@ def test_a_single_tuned_model_has_room_on_the_log_axis(data):
     for axes in figures.drift(found).axes:
         low, high = axes.get_xlim()
         assert low < kl / 1.5 < kl * 1.5 < high
+
+
+@pytest.mark.parametrize("name", ["$$", "$x_{$", "rich $money^$", "50% $a_b_c$", "a $5 and $6 man"])
+def test_names_with_dollars_are_drawn_as_they_are(data, parts, name):
+    data["personas"] = {name: next(iter(data["personas"].values()))}
+    for part in ("arms", "reuse_index"):
+        data[part] = {name if k == "assistant" else k: v for k, v in data[part].items()}
+    data["span"] = []
+    found, (_, fates, traces) = summary.parse(data), parts
+    named = [each.replace({"tuned": {"assistant": name}}) for each in (fates, traces)]
+    made = [figures.poles(found), figures.personas(found), figures.drift(found)]
+    made += [figures.fate_bars(named[0]), figures.fire_rates(named[1], named[0], name)]
+    drawn_text = "".join(svg(each, "x") for each in made)
+    assert drawn_text.count(html.escape(name, quote=False)) >= 4
+
+
+def test_names_stand_beside_their_dots_within_the_axes(data):
+    one = data["arms"]["assistant"]
+    shares = np.linspace(0.40, 0.44, 16)
+    data["arms"] = {
+        f"arm_{i}": json.loads(json.dumps(one)) | {"in_span_share": {"value": float(at)}}
+        for i, at in enumerate(shares)
+    }
+    data["reuse_index"], data["span"] = {}, []
+    figure = figures.drift(summary.parse(data))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    names = [each for each in axes.texts if each.get_text().startswith("arm_")]
+    assert len(names) == 16
+    boxes = [each.get_window_extent() for each in names]
+    inside = axes.get_window_extent()
+    assert all(inside.y0 <= (box.y0 + box.y1) / 2 <= inside.y1 for box in boxes)
+    heights = [(box.y0 + box.y1) / 2 for box in boxes]
+    assert heights == sorted(heights)  # in the order of their dots, which their lines lead to
+    assert all(each.arrow_patch is not None for each in names)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_names_are_kept_apart_and_within_the_axes(want):
+    found = spaced(np.sort(np.array(want)))
+    assert (found >= 0.02 - 1e-9).all() and (found <= 0.98 + 1e-9).all()
+    assert (np.diff(found) >= min(0.06, 0.96 / max(1, len(want) - 1)) - 1e-9).all()
 
 
 @pytest.mark.parametrize("width", [3.5, 7.6])

@@ -1,11 +1,14 @@
 """Notes say what the nulls can and cannot tell."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 
 from analysis.fates.nulls import Null
 from analysis.fates.verdicts import Verdict, null_side
-from analysis.study.notes import _is_coarse, _of_gains, _of_nulls
+from analysis.statistics.intervals import Interval
+from analysis.study.notes import _is_coarse, _of_gains, _of_nulls, notes
 from analysis.study.tracing import Study
 
 
@@ -37,6 +40,19 @@ def test_ranks_are_too_coarse_for_the_family_that_is_judged():
     few, many = verdict("few"), verdict("many", n_personas=40, n_judged=40)
     (said,) = _of_nulls(study(few, many))
     assert "a single persona latent in many at q 0.05" in said
+
+
+def test_poles_that_are_not_told_apart_are_no_scale():
+    config = SimpleNamespace(pole="scratch")
+    best = SimpleNamespace(best=lambda: pd.DataFrame({"confirmed": [True]}))
+    mine = SimpleNamespace(carriers=best, config=config, verdicts={}, nulls=null_side([]))
+    nan, one = Interval(np.nan, np.nan, np.nan), Interval(0.5, 0.4, 0.6)
+    said = [
+        notes(mine, SimpleNamespace(reuse=found, texts=("chat",)))
+        for found in ({"assistant": nan}, {"assistant": one}, {})
+    ]
+    assert [len(each) for each in said] == [1, 0, 1]
+    assert "not told apart" in said[0][0] and "too few" in said[2][0]
 
 
 def test_what_every_latent_gained_is_said():
