@@ -216,7 +216,9 @@ def _called(
     gone = (point == "lost") & (table["kept_high"].to_numpy() < rule.lost_ratio)
     points_alike = table["direction"] > table["chance_cosine"]
     fires_alike = 1 - table["gating"] > table["chance_cofiring"]
-    fires_alike &= np.diagonal(coordinates.cofiring)[: len(table)] > table["chance_cofiring"]
+    own = np.diagonal(coordinates.cofiring)[: len(table)] > table["chance_cofiring"]
+    let_go = table["read_by"] == "base" if "read_by" in table else False
+    fires_alike &= own | let_go  # of those the index has gone to another latent
     met = (points_alike & fires_alike).to_numpy()
     carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0

@@ -48,6 +48,7 @@ def lineage(fates: pd.DataFrame, checkpoints: Sequence[str], q: float = 0.05) ->
     if bool(fates.duplicated(["tuned", "latent"]).to_numpy().any()):
         raise InputError("a lineage", "a latent twice at one checkpoint", "give one trace")
     called = fates.pivot(index="latent", columns="tuned", values="fate")[list(checkpoints)]
+    called = called.fillna("undetermined")  # of a checkpoint that says nothing of a latent
     p = fates.pivot(index="latent", columns="tuned", values="p_value")
     table = pd.DataFrame({"latent": called.index.to_numpy()})
     persona = fates.drop_duplicates("latent").set_index("latent")["persona"]

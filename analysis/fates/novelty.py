@@ -25,6 +25,8 @@ ABSENT = 0.5
 """Existence in the base model, its interval included, below which something can be novel."""
 CARRIED = 0.3
 """Share of its firings, beyond chance, that a base latent may account for."""
+DENSE = 0.5
+"""Share of all tokens beyond which where a base latent fires tells nothing."""
 SAME = 0.7
 """Cosine from which a base latent points where a tuned one does."""
 
@@ -43,14 +45,18 @@ def best_matches(
         One row a live tuned latent: latent, n_fires, added (no inherited index), match (the base
         latent that fires most alike), cofiring (Dice with it), carried (the largest share of its
         firings at which one base latent fires, less that latent's own rate, over what is left
-        above it: 0 by chance, 1 for all), cosine (the largest with any base latent), and its
-        existence in the base model with _low and _high.
+        above it: 0 by chance, 1 for all; a base latent that fires on more than half of all tokens
+        says nothing of where), cosine (the largest with any base latent), and its existence in the
+        base model with _low and _high, times what the median latent gained, since a louder model
+        has more of everything.
     """
     live = np.flatnonzero(coordinates.n_fires_tuned >= min_firings)
     dice, n = coordinates.cofiring[:, live], coordinates.n_fires_tuned[live]
     base = coordinates.n_fires_base[:, None]
-    rate = np.minimum(base / coordinates.n_tokens, 0.99)
-    both = dice * (base + n) / 2
+    rate = base / coordinates.n_tokens
+    both, left = dice * (base + n) / 2, np.where(rate <= DENSE, 1 - rate, np.inf)
+    gains = coordinates.table["gain"].dropna().to_numpy(float)
+    gained = np.exp(np.median(gains)) if len(gains) else 1.0
     table = pd.DataFrame(
         {
             "latent": live,
@@ -58,11 +64,11 @@ def best_matches(
             "added": live >= len(coordinates.table),
             "match": dice.argmax(axis=0),
             "cofiring": dice.max(axis=0).astype(float),
-            "carried": ((both / np.maximum(n, 1) - rate) / (1 - rate)).max(axis=0),
+            "carried": ((both / np.maximum(n, 1) - rate) / left).max(axis=0),
             "cosine": coordinates.cosine[:, live].max(axis=0).astype(float),
         }
     )
-    return pd.concat([table, presence.loc[live].reset_index(drop=True)], axis=1)
+    return pd.concat([table, presence.loc[live].reset_index(drop=True) * gained], axis=1)
 
 
 def novel_latents(

@@ -109,7 +109,9 @@ def effective_tests(
         bins: Bin of each draw, within which it is ranked.
 
     Returns:
-        From 1 to the number of coordinates.
+        From 1 to the number of coordinates. It is taken at 5 %; coordinates that go together come
+        apart farther out, where p-values so corrected are up to 1.5 times too small (four normal
+        ones of correlation .8, at .0002).
 
     Source:
         The idea of Westfall and Young 1993, "Resampling-based multiple testing" (minP), with the

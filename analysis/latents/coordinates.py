@@ -120,7 +120,7 @@ def measure(
     counts = n_fires(pair.base.z), n_fires(pair.tuned.z)
     one = np.ones((1, blocks.n_blocks))
     seen = _Seen(pair, blocks)
-    factor = np.exp(np.nan_to_num(seen.gain(one)[0])).clip(LEAST_FACTOR, 1 / LEAST_FACTOR)
+    factor = np.exp(np.nan_to_num(seen.gain(one)[0])).clip(LEAST_FACTOR)
     point, replicates = seen.ratios(one, factor), seen.ratios(weights, factor)
     if strata is not None:
         point["profile"], replicates["profile"] = profiles(pair, strata, blocks, weights)

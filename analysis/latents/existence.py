@@ -31,10 +31,11 @@ def scaling(
     targets: Sequence[Float[np.ndarray, "n d_in"]],
     blocks: Blocks,
 ) -> Float[np.ndarray, "targets blocks latents"]:
-    """Sum over each block of z (row . target): beta's numerator for every target.
+    """Sum over each block of (z - mean) (row . target): beta's numerator for every target.
 
     beta = sum z (d . t) / (|d|^2 sum (z - mean)^2) minimises sum |beta z d + c - t|^2 for a target
-    of mean 0. No more than one block's moments are held at a time.
+    of mean 0. Over all tokens the mean of z adds nothing; in a resample, whose targets have another
+    mean, it would. No more than one block's moments are held at a time.
 
     Args:
         z: Latents.
@@ -45,11 +46,13 @@ def scaling(
     out = np.zeros((len(targets), blocks.n_blocks, len(rows)))
     order = np.argsort(blocks.of_token, kind="stable")
     ends = np.searchsorted(blocks.of_token[order], np.arange(blocks.n_blocks + 1))
+    mean = np.asarray(z.sum(axis=0, dtype=float)).ravel() / max(len(order), 1)
     for b in range(blocks.n_blocks):
         mine = order[ends[b] : ends[b + 1]]
         moments = sparse.csr_array(z[mine]).T @ np.hstack([each[mine] for each in targets])
         parts = moments.reshape(len(rows), len(targets), -1)
         out[:, b] = np.einsum("itj,ij->ti", parts, rows)
+        out[:, b] -= mean * np.array([rows @ each[mine].sum(axis=0) for each in targets])
     return out
 
 

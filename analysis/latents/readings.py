@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from analysis.statistics.matrices import n_fires
+from analysis.statistics.matrices import n_fires, shape
 from sae.dictionary.gated import Gated
 from sae.dictionary.sae import Sae
 
@@ -93,6 +93,11 @@ Sides = tuple[sparse.csr_array, Reading | None]
 """Latents of a model on all tokens, and what they read where they are silent."""
 
 
+def _is_silent(z: sparse.csr_array, n: int) -> Bool[np.ndarray, " n"]:
+    """Latents that are silent often enough to have a background."""
+    return (shape(z)[0] - n_fires(z))[:n] >= LEAST_SILENT
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """Of every firing of one model, what the other reads there."""
@@ -127,10 +132,13 @@ class Found:
         picked = picked.toarray() if sparse.issparse(picked) else np.asarray(picked)
         met = picked.ravel().astype(np.float32)
         value, there = kept.data[fires].astype(np.float32), met
+        # Where one model alone has a background, the difference would pass for a gain.
+        known = _is_silent(one[0], n) & _is_silent(other[0], n)
         if one[1] is not None:
-            value = value - one[1].background(one[0])[latent]
+            value = value - np.where(known, one[1].background(one[0])[:n], 0)[latent]
         if other[1] is not None:
-            there = other[1].at(token, latent) - other[1].background(other[0])[latent]
+            back = np.where(known, other[1].background(other[0])[:n], 0)[latent]
+            there = other[1].at(token, latent) - back
         return cls(token, latent, value.astype(np.float32), there.astype(np.float32), met > 0, n)
 
     def again(self, factor: Float[np.ndarray, " n"]) -> np.ndarray:

@@ -76,3 +76,10 @@ def test_missing_or_doubled_checkpoints_are_refused():
     table = fates((P, P, P, P))
     with pytest.raises(InputError, match="twice"):
         lineage(pd.concat([table, table]), NAMES)
+
+
+def test_a_checkpoint_that_says_nothing_of_a_latent_is_no_change():
+    table = fates((P, P, L, L), (P, P, P, P))
+    table = table.loc[~((table["latent"] == 0) & (table["tuned"] == "a@2"))]
+    row = lineage(table, NAMES).iloc[0]
+    assert (row["fate"], row["last_before"], row["onset"]) == (L, "a@1", "a@3")

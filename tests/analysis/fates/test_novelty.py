@@ -170,3 +170,49 @@ def test_latents_without_an_interval_are_no_tests():
     both = novel_latents(pd.concat([mine, more], ignore_index=True), [null])
     assert both["p_value"].tail(30).isna().all() and not both["novel"].tail(30).any()
     assert np.array_equal(both["q_value"].head(100), alone["q_value"])
+
+
+def _model(z, rows):
+    """A model of features along these rows, and what its dictionary makes of it."""
+    x = z @ rows
+    moments = np.zeros((40, *rows.shape), np.float32)
+    return x, Firing(sparse.csr_array(z.astype(np.float32)), rows.astype(np.float32), moments)
+
+
+def _worlds(loud=1.0, dense=None, n=8000, n_features=60, n_new=8):
+    """Matches of a null and of a tuned model whose last features are new."""
+    rng = np.random.default_rng(0)
+    rows = np.linalg.qr(rng.normal(size=(80, 80)))[0]
+    blocks = Blocks(np.arange(n) % 40, 40)
+    weights = resample_weights(40, 200)
+    z = rng.gamma(4, 1, (n, n_features)) * (rng.random((n, n_features)) < 0.05)
+    if dense is not None:
+        z[:, 0] = rng.gamma(4, 1, n) * (rng.random(n) < dense)
+    new = rng.gamma(4, 1, (n, n_new)) * (rng.random((n, n_new)) < 0.05)
+    base = _model(z, rows[:n_features])
+
+    def told(seed, extra=None):
+        drift = np.exp(0.05 * np.random.default_rng(seed).normal(size=z.shape))
+        mine = z * drift if extra is None else np.hstack([z * drift, extra])
+        x, fired = _model(mine * (loud if extra is not None else 1.0), rows[: mine.shape[1]])
+        found = measure(Pair(base[1], fired, n_features), blocks, weights)
+        return best_matches(found, presence((x, fired), base[0], blocks, weights))
+
+    return told(1), told(2, new), n_features
+
+
+@pytest.mark.parametrize("dense", [None, 0.9, 0.995, 1.0])
+def test_a_base_latent_that_fires_nearly_always_stands_for_no_other(dense):
+    null, arm, n = _worlds(dense=dense)
+    found = novel_latents(arm, [null])
+    assert found.loc[found["novel"], "latent"].tolist() == list(range(n, n + 8))
+
+
+@pytest.mark.parametrize("loud", [1.0, 1.3, 2.5])
+def test_a_louder_model_has_nothing_new_by_that(loud):
+    null, arm, n = _worlds(loud=loud)
+    found = novel_latents(arm, [null])
+    assert found.loc[found["novel"], "latent"].tolist() == list(range(n, n + 8))
+    old = found.loc[found["latent"] < n]
+    assert old["existence"].median() == pytest.approx(1.0, abs=0.02)
+    assert (old["q_value"] <= 0.05).sum() <= 1  # of 68 with eight that are new

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from analysis.latents.existence import information, latent_scaling, presence, scaling
 from analysis.latents.traces import Firing
-from analysis.statistics.intervals import assign_blocks, resample_weights
+from analysis.statistics.intervals import Blocks, assign_blocks, bounds, resample_weights
 from sae.errors import InputError
 
 N, D = 4000, 6
@@ -154,3 +154,29 @@ def test_information_bears_a_dimension_that_lies_far_out(world):
     x[:, 0] += np.float32(3000)
     found = information(sparse.csr_array(z), x, (first, ~first))
     assert found == pytest.approx(1, abs=1e-2)
+
+
+def test_an_interval_is_that_of_targets_centred_anew_in_every_resample():
+    """Blocks differ in their mean; a latent that fires nearly always would carry it along."""
+    rng = np.random.default_rng(3)
+    n, n_blocks = 3200, 32
+    block = np.arange(n) % n_blocks
+    blocks, weights = Blocks(block, n_blocks), resample_weights(n_blocks, 400)
+    row = np.eye(1, D)
+    z = rng.gamma(4, 1, (n, 1)) * (rng.random((n, 1)) < 0.9)
+    theirs = 0.3 * z @ row + rng.normal(size=(n_blocks, D))[block]
+    own = (z @ row, firing(z, row))
+    found = presence(own, theirs, blocks, weights)
+
+    def by_hand(w):
+        each = w[block][:, None]
+        mean = lambda a: (each * a).sum(axis=0) / each.sum()  # noqa: E731
+        top, bottom = (
+            ((z - mean(z)) * each * ((t - mean(t)) @ row.T)).sum() for t in (theirs, own[0])
+        )
+        return top / bottom
+
+    drawn = np.array([by_hand(w) for w in weights])
+    low, high = bounds(drawn[:, None], n_blocks)
+    width = float(found["existence_high"][0] - found["existence_low"][0])
+    assert width == pytest.approx(float(high[0] - low[0]), rel=0.1)

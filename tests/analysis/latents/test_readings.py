@@ -75,3 +75,16 @@ def test_values_are_above_the_background_in_both_models():
     assert not found.again(np.array([1.0])).any()
     block = np.array([0, *[1] * 39])
     assert found.sums(np.ones(2), block, (2, 1)).tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("n_silent", [(40, 40), (29, 29), (29, 31), (31, 29)])
+def test_two_models_have_a_background_or_neither_has(n_silent):
+    """One drive, read at 6 and at 2.5 in silence: no gain, however often either is silent."""
+    sides = []
+    for silent in n_silent:
+        x = np.where(np.arange(400)[:, None] < silent, 2.5, 6.0).astype(np.float32)
+        z = sparse.csr_array(np.where(x > 3, x, 0).astype(np.float32))
+        sides.append((z, Reading(x, np.ones((1, 1), np.float32), np.zeros(1, np.float32))))
+    found = Found.of(*sides, 1)
+    both = found.is_met
+    assert found.there[both].mean() == pytest.approx(found.value[both].mean(), rel=1e-3)
