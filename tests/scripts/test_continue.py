@@ -225,7 +225,7 @@ def longer(words, models):
 @pytest.fixture
 def whole(door, longer, tmp_path_factory):
     """Folder of these dictionaries where nobody interrupted; made once."""
-    out = tmp_path_factory.getbasetemp() / "whole"
+    out = tmp_path_factory.getbasetemp() / "continued-whole"
     assert door(continue_dictionary, *longer, "--out", out)[0] == 0
     return out
 

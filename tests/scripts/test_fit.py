@@ -46,7 +46,7 @@ def _refills(request, monkeypatch):
 @pytest.fixture
 def whole(door, words, tmp_path_factory):
     """The folder of a run nothing came in the way of; made once."""
-    out = tmp_path_factory.getbasetemp() / "whole"
+    out = tmp_path_factory.getbasetemp() / "fitted-whole"
     if not (out / "provenance.json").exists():
         assert door(fit_dictionary, *words, "--out", out)[0] == 0
     return out
