@@ -80,6 +80,17 @@ def test_growth_across_the_threshold_is_not_gating(factor):
     assert table["kept"][0] == pytest.approx(factor, rel=0.1)
 
 
+@pytest.mark.parametrize("factor", [3.0, 12.0, 100.0])
+def test_a_latent_however_much_stronger_fires_on_its_tokens(factor):
+    rng = np.random.default_rng(1)
+    blocks = assign_blocks(np.repeat(np.arange(40), 100))
+    drive = rng.gamma(4, 1, (4000, 1)) * (rng.random((4000, 1)) < 0.05)
+    base, tuned = (_read(drive, 0.5, by, np.eye(1, 4), blocks) for by in (1.0, factor))
+    table = measure(Pair(base, tuned, 1), blocks).table
+    assert table["gating"][0] == pytest.approx(0, abs=0.01)
+    assert table["gain"][0] == pytest.approx(np.log(factor), abs=0.01)
+
+
 def test_a_firing_that_moved_is_gating_and_not_gain():
     """Half of the tokens go, as many come, and strength stays."""
     blocks = assign_blocks(np.repeat(np.arange(40), 50))
