@@ -17,7 +17,6 @@ from analysis.fates.nulls import Null
 from analysis.fates.rule import Rule as Rule
 from analysis.fates.tails import standard_errors
 from analysis.latents.coordinates import EFFECT, PROFILE, Coordinates
-from analysis.latents.matching import merges, splits
 from analysis.personas.carriers import confirmed_latents
 from analysis.statistics.intervals import false_discovery
 
@@ -223,8 +222,7 @@ def _called(
     carrier = _carried_elsewhere(coordinates, held)
     moved = carrier >= 0
     changed = (point != "preserved") & significant
-    fires = table["n_fires_base"].to_numpy(), coordinates.n_fires_tuned
-    split, merged = (f(coordinates.cofiring[: len(table)], *fires) for f in (splits, merges))
+    split, merged = (table[name].to_numpy(bool) for name in ("is_split", "is_merged"))
     called = [
         (changed & split, "split", ""),
         (changed & merged, "undetermined", MERGED),

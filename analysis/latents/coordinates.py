@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from analysis.latents.effects import Effects
+from analysis.latents.matching import merges, splits
 from analysis.latents.pairs import Pair
 from analysis.latents.profiles import profiles
 from analysis.latents.readings import Found
@@ -55,9 +56,10 @@ class Coordinates:
 
     table: pd.DataFrame
     """One row an inherited latent: latent, steady, n_fires_base, n_fires_tuned, fire_rate (base),
-    each coordinate and kept with _low and _high (95 %), rate_ratio, and chance_cofiring and
-    chance_cosine: what 99.5 % of its pairs with other latents stay below. A coordinate is not a
-    number where it fires in too few documents for an interval."""
+    each coordinate and kept with _low and _high (95 %), rate_ratio, chance_cofiring and
+    chance_cosine (what 99.5 % of its pairs with other latents stay below), is_split and is_merged
+    (`matching.py`). A coordinate is not a number where it fires in too few documents for an
+    interval."""
     replicates: Mapping[str, Float[np.ndarray, "resamples latents"]]
     """Each coordinate and kept in every resample of the documents."""
     cofiring: Float[np.ndarray, "d_sae d_sae_tuned"]
@@ -142,6 +144,7 @@ def measure(
     live = counts[1] > 0
     table["chance_cofiring"] = _chance(dice, live, n)
     table["chance_cosine"] = _chance(cosine, live, n)
+    table["is_split"], table["is_merged"] = splits(pair), merges(pair)
     centred = rows - quantiles(rows, [0.5]) + direction
     replicates["direction"] = centred.astype(np.float32)
     return Coordinates(table, replicates, dice, cosine, *counts, len(blocks.of_token))

@@ -24,7 +24,7 @@ from analysis.statistics.matrices import dice_of_pairs, shape
 __all__ = ["let_go", "read_again"]
 
 STAY = 0.01  # of a latent's energy
-OF_ALL = ("chance_cofiring", "chance_cosine", "latent", "steady")
+OF_ALL = ("chance_cofiring", "chance_cosine", "is_merged", "is_split", "latent", "steady")
 
 
 def let_go(pair: Pair, frozen: Firing) -> Int[np.ndarray, " m"]:

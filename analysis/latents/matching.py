@@ -10,7 +10,7 @@ from scipy import sparse
 
 from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing
-from analysis.statistics.matrices import dice_of_pairs
+from analysis.statistics.matrices import dice_of_pairs, fires, n_fires
 
 __all__ = ["merges", "splits", "standing", "steady", "swaps"]
 
@@ -89,54 +89,33 @@ def standing(base: Firing, tuned: Firing, n: int) -> Pair:
     return pair if (order == np.arange(len(order))).all() else pair.ordered(order)
 
 
-def splits(
-    dice: Float[np.ndarray, "n d_sae"],
-    n_base: Int[np.ndarray, " n"],
-    n_tuned: Int[np.ndarray, " d_sae"],
-) -> Bool[np.ndarray, " n"]:
+def splits(pair: Pair) -> Bool[np.ndarray, " n"]:
     """Base latents whose firings several tuned latents share among themselves.
 
     A part fires within the whole for at least three tenths of its firings, has at least 15 % of the
-    whole's and at most 85 %, and stands for no other base latent; all parts together have at least
-    half. A latent that nothing happened to has some 70 to 80 % of its firings again, so parts of a
-    whole cannot be asked for more.
+    whole's and at most 85 %, and stands for no other base latent; on at least half of the whole's
+    firings one part or another fires. A latent that nothing happened to has some 70 to 80 % of its
+    firings again, so parts of a whole cannot be asked for more.
 
     Args:
-        dice: Overlap of base and tuned latents; the first n of both share an index.
-        n_base: Firings of base latents.
-        n_tuned: Firings of tuned latents.
-
-    Example:
-        >>> dice = np.array([[2 / 3, 2 / 3]])  # ten firings, five of each half
-        >>> splits(dice, np.array([10]), np.array([5, 5])).tolist()
-        [True]
+        pair: Both models, each tuned latent at the index of the base latent it stands for.
     """
-    return _parts(dice, n_base, n_tuned).sum(axis=1) > 0
+    return _parts(pair.dice[: pair.n], pair.base.z[:, : pair.n], pair.tuned.z).any(axis=1)
 
 
-def merges(
-    dice: Float[np.ndarray, "d_sae d_sae_tuned"],
-    n_base: Int[np.ndarray, " d_sae"],
-    n_tuned: Int[np.ndarray, " d_sae_tuned"],
-) -> Bool[np.ndarray, " d_sae"]:
+def merges(pair: Pair) -> Bool[np.ndarray, " n"]:
     """Base latents that are parts of one tuned latent, as parts of a split are of a base latent.
 
     Args:
-        dice: Overlap of base and tuned latents; those of one index are each other's continuation.
-        n_base: Firings of base latents.
-        n_tuned: Firings of tuned latents.
-
-    Example:
-        >>> dice = np.array([[2 / 3, 0.0], [2 / 3, 0.0]])  # ten firings, five of each part
-        >>> merges(dice, np.array([5, 5]), np.array([10, 0])).tolist()
-        [True, True]
+        pair: Both models, each tuned latent at the index of the base latent it stands for.
     """
-    return _parts(dice.T, n_tuned, n_base).sum(axis=0) > 0
+    return _parts(pair.dice[: pair.n].T, pair.tuned.z, pair.base.z[:, : pair.n]).any(axis=0)
 
 
-def _parts(dice: np.ndarray, n_whole: np.ndarray, n_part: np.ndarray) -> np.ndarray:
+def _parts(dice: np.ndarray, whole: sparse.csr_array, part: sparse.csr_array) -> np.ndarray:
     """Which columns are parts of which rows, of rows that have two parts or more."""
     diagonal = np.arange(min(dice.shape))
+    n_whole, n_part = n_fires(whole), n_fires(part)
     both = dice * (n_whole[:, None] + n_part[None, :]) / 2
     share = both / np.maximum(n_whole, 1)[:, None]
     own = np.zeros(dice.shape[1])
@@ -145,5 +124,9 @@ def _parts(dice: np.ndarray, n_whole: np.ndarray, n_part: np.ndarray) -> np.ndar
     is_other = own[None, :] >= np.where(dice > 0, dice, np.inf)
     is_other[diagonal, diagonal] = False
     is_part &= ~is_other
-    is_whole = (is_part.sum(axis=1) >= 2) & ((share * is_part).sum(axis=1) >= TOGETHER)
-    return is_part & is_whole[:, None]
+    is_part &= (is_part.sum(axis=1) >= 2)[:, None]
+    rows = np.flatnonzero(is_part.any(axis=1))
+    # Parts may fire on the same tokens, so these are counted, not firings.
+    shared = fires(whole)[:, rows].multiply(fires(part) @ is_part[rows].T.astype(np.float32))
+    is_part[rows] &= (n_fires(sparse.csr_array(shared)) >= TOGETHER * n_whole[rows])[:, None]
+    return is_part

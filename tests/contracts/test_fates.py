@@ -21,7 +21,7 @@ POINTS = {
     "re_wired": {"effect": 0.2},
     "rotated": {"direction": 0.5},
     "lost": {"gating": 1.0, "kept": 0.01, "n_fires_tuned": 0, "rate_ratio": 0.0},
-    "split": {"gating": 0.5, "kept": 0.5},
+    "split": {"gating": 0.5, "kept": 0.5, "is_split": True},
     "unstable": {"steady": False},
     "undetermined": {"n_fires_base": 10},
 }
@@ -36,6 +36,7 @@ def _table(n, rng):
     table["kept"], table["chance_cofiring"], table["chance_cosine"] = 1.0, 0.1, 0.3
     table["effect"] = np.cos(np.abs(rng.normal(0, 0.1, n)))
     table["rate_ratio"], table["steady"] = 1.0, True
+    table["is_split"], table["is_merged"] = False, False
     return table
 
 
@@ -53,26 +54,16 @@ def _coordinates(table):
     return Coordinates(table, replicates, apart, apart, *counts, 10_000)
 
 
-def _halved(found):
-    """The first latent's firings, half of them its own still and half an added latent's."""
-    cofiring = np.pad(found.cofiring, ((0, 0), (0, 1)))
-    cofiring[0, [0, -1]] = 2 * 250 / (500 + 250)
-    n_fires = np.append(found.n_fires_tuned, 250)
-    n_fires[0] = 250
-    cosine = np.pad(found.cosine, ((0, 0), (0, 1)))
-    return replace(found, cofiring=cofiring, cosine=cosine, n_fires_tuned=n_fires)
-
-
-def _decided(point, after=lambda found: found):
+def _decided(point):
     rng = np.random.default_rng(0)
     null = Null.of("drift", 1.0, _coordinates(_table(N_NULL, rng)))
     middle = {"direction": 0.999, "gain": 0.0, "gating": 0.05, "effect": 0.99, "reach": 1e-4}
     table = _table(20, rng)
     for column, value in {**middle, **point}.items():
-        if column != "steady":
+        if table.get(column, pd.Series(0.0)).dtype != bool:
             table[column] = table[column].astype(float) if column in table else 1e-4
         table.loc[0, column] = value
-    return decide(after(_coordinates(table)), null, tuned="arm").iloc[0]
+    return decide(_coordinates(table), null, tuned="arm").iloc[0]
 
 
 def test_every_emitted_fate_has_a_case():
@@ -84,7 +75,7 @@ def test_every_emitted_fate_has_a_case():
 
 @pytest.mark.parametrize("fate", EMITTED)
 def test_a_planted_point_gets_its_fate(fate):
-    row = _decided(POINTS[fate], _halved if fate == "split" else lambda found: found)
+    row = _decided(POINTS[fate])
     assert row["fate"] == fate
     assert (row["tuned"], row["origin"]) == ("arm", "base")
     if fate in ("undetermined", "unstable"):
@@ -122,6 +113,11 @@ CONTESTED = {
         "amplified",
     ),
     "without a measured effect the others decide": ({"effect": np.nan}, "preserved"),
+    "what shares a tuned latent with another is no fate": (
+        {"gain": 0.9, "kept": 2.4, "is_merged": True},
+        "undetermined",
+    ),
+    "a split that changed nothing is preserved": ({"is_split": True}, "preserved"),
     "turned, of few tuned firings": ({"direction": 0.5, "n_fires_tuned": 12}, "undetermined"),
 }
 

@@ -111,6 +111,7 @@ def moved(size, n=200, seed=0, n_changed=0):
     )
     table["direction"], table["gain"] = np.cos(0.2 * angle), 0.1 * gain
     table["gating"], table["steady"] = np.sin(0.2 * firing) ** 2, True
+    table["is_split"], table["is_merged"] = False, False
     for c in COORDINATES:
         table[f"{c}_low"], table[f"{c}_high"] = table[c], table[c]
     alike, counts = np.eye(n, dtype=np.float32), np.full(n, 500)

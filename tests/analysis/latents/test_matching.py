@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from analysis.latents.matching import merges, splits, standing, steady, swaps
+from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing
 
 
@@ -72,34 +73,38 @@ def test_what_another_run_makes_differently_is_not_steady():
     assert found.tolist() == [True, False, False]  # the same, elsewhere, turned
 
 
-N_BASE = np.array([100])
-
-
-def shared(*parts):
-    """Dice of one base latent with tuned latents, from firings in common and firings in all."""
-    both, n_tuned = (np.array(each) for each in zip(*parts, strict=True))
-    return 2 * both[None, :] / (N_BASE[:, None] + n_tuned[None, :]), N_BASE, n_tuned
+def fired(*spans):
+    """Latents each firing on one span of 400 tokens, or on several."""
+    z = np.zeros((400, len(spans)), int)
+    for latent, span in enumerate(spans):
+        for first, last in span:
+            z[first:last, latent] = 1
+    return firing(z)
 
 
 @pytest.mark.parametrize(
     ("parts", "is_split"),
     [
-        ([(50, 60), (45, 50)], True),
-        ([(30, 30), (30, 40), (30, 30)], True),
-        ([(50, 60), (10, 10)], False),  # the second part is too small
-        ([(50, 60), (45, 200)], False),  # and here it is mostly something else
-        ([(90, 95), (40, 45)], False),  # the first is still the whole
-        ([(35, 60), (30, 70)], True),  # as of two halves that drifted
-        ([(20, 20), (20, 20)], False),  # much of the whole is gone
+        ([[(0, 50), (200, 210)], [(50, 95), (210, 215)]], True),
+        ([[(0, 30)], [(30, 60), (200, 210)], [(60, 90)]], True),
+        ([[(0, 50), (200, 210)], [(50, 60)]], False),  # the second part is too small
+        ([[(0, 50), (200, 210)], [(50, 95), (210, 365)]], False),  # here mostly something else
+        ([[(0, 90), (200, 205)], [(60, 100), (205, 210)]], False),  # the first is still the whole
+        ([[(0, 35), (200, 225)], [(35, 65), (225, 265)]], True),  # as of two halves that drifted
+        ([[(0, 20)], [(20, 40)]], False),  # much of the whole is gone
+        ([[(0, 30)], [(0, 30)]], False),  # and likewise where both parts have the same
+        ([[(0, 40)], [(20, 60)]], True),  # these overlap, and have enough
     ],
 )
 def test_a_latent_is_split_where_several_share_what_it_did(parts, is_split):
-    assert splits(*shared(*parts)).tolist() == [is_split]
+    pair = Pair(fired([(0, 100)]), fired(*parts), 1)
+    assert splits(pair).tolist() == [is_split]
 
 
 def test_a_part_that_stands_for_another_base_latent_is_none():
-    dice = np.array([[0.6, 0.6], [0.0, 0.8]])
-    assert splits(dice, np.array([100, 50]), np.array([50, 50])).tolist() == [False, False]
+    base = fired([(0, 100)], [(50, 110)])
+    assert splits(Pair(base, fired([(0, 50)], [(50, 100)]), 2)).tolist() == [False, False]
+    assert splits(Pair(base, fired([(0, 50)], [], [(50, 100)]), 2)).tolist() == [True, False]
 
 
 def test_latents_are_merged_where_one_does_what_both_did():
@@ -109,13 +114,12 @@ def test_latents_are_merged_where_one_does_what_both_did():
     tuned = np.zeros((90, 4), int)
     tuned[:60, 0], tuned[60:, 2] = 1, 1
     pair = standing(firing(base), firing(tuned), 3)
-    n_base, n_tuned = base.sum(axis=0), tuned.sum(axis=0)
-    assert merges(pair.dice, n_base, n_tuned).tolist() == [True, True, False]
-    assert not splits(pair.dice, n_base, n_tuned).any()
+    assert merges(pair).tolist() == [True, True, False]
+    assert not splits(pair).any()
     tuned[30:60, 1] = 1  # the second goes on beside it
     pair = standing(firing(base), firing(tuned), 3)
-    assert not merges(pair.dice, n_base, tuned.sum(axis=0)).any()
+    assert not merges(pair).any()
     tuned[:, 0], tuned[:45, 0] = 0, 1  # half of the second's firings are the first's,
     tuned[:, 1], tuned[30:34, 1] = 0, 1  # and few its own
     pair = standing(firing(base), firing(tuned), 3)
-    assert merges(pair.dice, n_base, tuned.sum(axis=0)).tolist() == [True, True, False]
+    assert merges(pair).tolist() == [True, True, False]
