@@ -60,11 +60,15 @@ def _is_coarse(verdict: Verdict) -> bool:
 
 def _of_gains(study: Study) -> Iterator[str]:
     """What all latents gained of a null, which one of caches is moved to where the model's lie."""
+    held = dict[str, list[str]]()
     for name, verdict in study.verdicts.items():
         if verdict.null is None:
             continue
         if abs(middle := float(np.nanmedian(verdict.null.values["gain"]))) >= MUCH:
-            yield (
-                f"The median latent gained {middle:+.2f} nats in the null that {name} is held"
-                " against: fates say what differs from that."
-            )
+            held.setdefault(f"{middle:+.2f}", []).append(name)
+    for gain, names in held.items():
+        verb = "is" if len(names) == 1 else "are"
+        yield (
+            f"The median latent gained {gain} nats in the null that {', '.join(names)} {verb} held"
+            " against: fates say what differs from that."
+        )

@@ -59,3 +59,5 @@ def test_what_every_latent_gained_is_said():
     assert list(_of_gains(study(verdict()))) == []
     (said,) = _of_gains(study(verdict(), verdict("louder", gained=0.3)))
     assert "gained +0.3" in said and "that louder is held against" in said
+    both = _of_gains(study(verdict("louder", gained=0.3), verdict("as_loud", gained=0.3)))
+    assert ["that louder, as_loud are held against" in each for each in both] == [True]
