@@ -112,7 +112,7 @@ def _context(trace: Trace) -> dict[str, Any]:
         "error_sentences": list(words.error_sentences(summary)),
         "claims": claims.table(trace),
         "contexts": contexts,
-        "kl": kl.table(summary),
+        "kl": kl.tables(summary),
         "subspaces": subspaces.table(summary),
         "controls": controls,
         "figures": {each.name: each for each in drawings(trace)},

@@ -160,9 +160,14 @@ def test_where_kl_comes_from_stands_beside_its_null(text, data):
     row = f"other activations of inherited latents {value} [{low}, {high}] 0.200 to 0.400"
     assert f"assistant {row}" in said[at : at + 2000]
     assert "layers above the hook" in said[at : at + 2500]
+    first, others = kl.tables(parse(data))
+    assert {row[0] for row in first.rows} == {"assistant"}
+    assert {row[0] for row in others.rows} == {"format_only"}
+    data["arms"]["format_only"].pop("kl_shares")
+    assert len(kl.tables(parse(data))) == 1
     for arm in data["arms"].values():
         arm.pop("kl_shares", None)
-    assert kl.table(parse(data)) is None
+    assert kl.tables(parse(data)) == []
 
 
 @pytest.mark.parametrize("without", [OPTIONAL[:1], OPTIONAL[1:3], OPTIONAL])
