@@ -2,7 +2,7 @@
 #
 #   make install   a virtual environment with the pinned packages and this project, editable
 #   make demo      grow the organism, fit, trace, write runs/demo/report.html   (DEMO=quick: smaller, in runs/quick)
-#   make study     three base models, every arm, three dictionaries each: four hours; runs/study/study.md
+#   make study     three base models, every arm, three dictionaries each: two to four hours; runs/study/study.md
 #   make test      every test but the slow, GPU and network ones     make test-all: every test
 #   make check     ruff, pyright, import contracts
 #   make peers     every tool that benchmarks/ compares with, each in an environment of its own
