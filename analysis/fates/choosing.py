@@ -92,8 +92,9 @@ def reach(null: Null, model: Null) -> dict[str, Reach]:
     """How far a null's latents moved, over how far a model's did, along each coordinate.
 
     By the median of those that moved at all, taken at one quantile of both: that of the one in
-    which fewer moved. Where hardly any moved, nothing tells, and the ratio is 1. Gain is taken
-    about its median: what all latents of a model gained is told of none of them.
+    which fewer moved. Where hardly any moved, nothing tells, and the ratio is 1; it is 0 where that
+    is so of the null alone, and half of the model's moved. Gain is taken about its median: what all
+    latents of a model gained is told of none of them.
 
     Args:
         null: The null.
@@ -111,7 +112,10 @@ def reach(null: Null, model: Null) -> dict[str, Reach]:
 
 def _ratio(mine: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " m"]) -> tuple[float, float]:
     """Ratio of two sizes, and the standard error of its logarithm, by ranks (Woodruff 1952)."""
-    at = (1 + max(float((far <= NOTHING).mean()) for far in (mine, theirs))) / 2
+    still = [float((far <= NOTHING).mean()) for far in (mine, theirs)]
+    at = (1 + max(still)) / 2
+    if at > HIGHEST and still[0] > still[1] and still[1] <= 0.5:
+        return 0.0, 0.0  # of the model's latents most moved, and hardly one of the null's
     sizes = [np.quantile(far, _about(at, len(far))) for far in (mine, theirs)]
     if at > HIGHEST or min(low for low, _, _ in sizes) <= NOTHING:
         return 1.0, 0.0

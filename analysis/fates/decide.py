@@ -228,6 +228,7 @@ def _called(
         (changed & merged, "undetermined", MERGED),
         (changed & gone & moved, "undetermined", ELSEWHERE),
         (changed & gone, "lost", ""),
+        (gone & ~significant & (point == "lost"), "undetermined", NOT_SIGNIFICANT),
         (point == "lost", "undetermined", "weaker, but not surely lost"),
         (~both & (point == "rotated"), "undetermined", "too few firings"),
         (

@@ -222,9 +222,17 @@ def test_where_half_of_the_latents_did_not_move_the_others_say_how_far(share):
 
 
 def test_where_hardly_any_latent_moved_no_size_is_told():
-    found = reach(still(moved(1.0, n=MANY), 0.95), still(moved(2.0, n=MANY, seed=1), 0.3))
-    assert found["gating"] == Reach(1.0, 0.0, 0.0, 0.0)
-    assert found["direction"].ratio == pytest.approx(0.5, rel=0.12)
+    for one, other in ((0.95, 0.9), (0.95, 0.6), (0.3, 0.95)):
+        found = reach(still(moved(1.0, n=MANY), one), still(moved(2.0, n=MANY, seed=1), other))
+        assert found["gating"] == Reach(1.0, 0.0, 0.0, 0.0)
+        assert found["direction"].ratio == pytest.approx(0.5, rel=0.12)
+
+
+def test_a_null_of_which_hardly_a_latent_fires_elsewhere_is_none_for_a_model_of_which_most_do():
+    quiet = still(moved(1.0), 0.95)
+    assert reach(quiet, still(moved(1.0, seed=1), 0.3))["gating"].ratio == 0
+    assert choose_by_bulk([quiet], tuned(1.0)) is None
+    assert choose_by_bulk([still(moved(1.0), 0.3)], tuned(1.0)) is not None
 
 
 def offset(size, by, n=500, seed=0):
