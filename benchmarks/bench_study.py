@@ -1,6 +1,6 @@
 """The study: several base models, every arm, several dictionaries each; a verdict over base models.
 
-    make study                     three bases, three dictionaries each: two to four hours on two cores
+    make study                     three bases, three dictionaries each: 2 to 4 hours on two cores
     python -m benchmarks.bench_study --bases 3 --dictionaries 1 --out runs/study
 
 Every part is a stage of its own in `--out` and is skipped where it is up to date, so that a run
