@@ -100,7 +100,7 @@ def splits(pair: Pair) -> Bool[np.ndarray, " n"]:
     Args:
         pair: Both models, each tuned latent at the index of the base latent it stands for.
     """
-    return _parts(pair.dice[: pair.n], pair.base.z[:, : pair.n], pair.tuned.z).any(axis=1)
+    return _parts(pair.dice[: pair.n], pair.base.z[:, : pair.n], pair.tuned.z).sum(axis=1) > 0
 
 
 def merges(pair: Pair) -> Bool[np.ndarray, " n"]:
@@ -109,7 +109,7 @@ def merges(pair: Pair) -> Bool[np.ndarray, " n"]:
     Args:
         pair: Both models, each tuned latent at the index of the base latent it stands for.
     """
-    return _parts(pair.dice[: pair.n].T, pair.tuned.z, pair.base.z[:, : pair.n]).any(axis=0)
+    return _parts(pair.dice[: pair.n].T, pair.tuned.z, pair.base.z[:, : pair.n]).sum(axis=0) > 0
 
 
 def _parts(dice: np.ndarray, whole: sparse.csr_array, part: sparse.csr_array) -> np.ndarray:
