@@ -23,6 +23,8 @@ from analysis.fates.nulls import Null
 from analysis.fates.subjects import Reference
 from analysis.latents.bench import Bench, through
 from analysis.latents.coordinates import Coordinates, measure
+from analysis.latents.frozen import read_again
+from analysis.latents.matching import standing
 from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing
 from analysis.statistics.matrices import cofiring, cosines
@@ -129,7 +131,8 @@ def lay_control(
     """The coordinates of every base latent in a control, on the base model's own activations.
 
     A matched control is matched on the tokens of split select, and measured on all that count, so
-    that on half of them the match had no say.
+    that on half of them the match had no say. One that continues the reference goes the way of a
+    tuned model (`standing`, `read_again`).
 
     Args:
         bench: Tokens, and the base model's side.
@@ -138,10 +141,14 @@ def lay_control(
         dictionary: From `open_control`.
     """
     found, n, before = through(bench, dictionary, bench.x), reference.n, reference.continued
+    blocks, weights, strata = bench.blocks, bench.weights, bench.strata
     if control.matched:
         found = _reordered(found, partners(before, found, n, bench.in_split("select")))
-    pair = Pair(before, found, n)
-    return measure(pair, bench.blocks, bench.weights, bench.strata, reference.steady)
+        return measure(Pair(before, found, n), blocks, weights, strata, reference.steady)
+    pair = standing(before, found, n)
+    coordinates = measure(pair, blocks, weights, strata, reference.steady)
+    own = through(bench, reference.own, bench.x)
+    return read_again(coordinates, pair, own, blocks, weights, strata)
 
 
 def judge_control(

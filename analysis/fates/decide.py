@@ -48,13 +48,15 @@ class _Held:
     def of(cls, table: pd.DataFrame, null: Null, rule: Rule) -> "_Held":
         rate = table["fire_rate"].to_numpy(float)
         measured = [c for c in null.values if c in table]
+        null = null.of_coordinates(measured)
         errors = {c: standard_errors(table, c) for c in measured}
         limits = {c: null.band(c, rate, rule.level) for c in measured}
         return cls(null, rate, errors, rule, limits)
 
     def beyond(self, coordinate: str, values: np.ndarray) -> np.ndarray:
         own = self.errors[coordinate]
-        return self.null.beyond(coordinate, values, self.rate, own, self.rule.level)
+        far = self.null.beyond(coordinate, values, self.rate, own, self.rule.level)
+        return far & ~self.rule.is_small(coordinate, values)
 
     def standard(self, coordinate: str, values: np.ndarray) -> np.ndarray:
         return self.null.standard(coordinate, values, self.rate, self.errors[coordinate])

@@ -4,7 +4,8 @@ Every live latent of a null pair is one draw of what drift, a second dictionary 
 tokens do together. A tuned model is held against a null whose activations moved at least as far.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,12 +22,18 @@ MAX_BINS = 4
 LATENTS_A_BIN = 100
 MIN_LATENTS = 20
 IQR = 1.349  # of a normal distribution, in standard deviations
+ALL_ALIKE = 0.01  # quartile distance of draws that hardly differ, in radians, nats or shares
 
 
 def _bin_edges(fire_rate: np.ndarray) -> np.ndarray:
     n_bins = int(np.clip(len(fire_rate) // LATENTS_A_BIN, 1, MAX_BINS))
     edges = np.unique(np.quantile(fire_rate, np.arange(1, n_bins) / n_bins))
     return edges[edges < fire_rate.max()]
+
+
+def _unit(far: np.ndarray) -> float:
+    above = far[far > 0]
+    return max(np.quantile(far, 1 - UPPER), np.median(above)) if len(above) else 1.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ class Null:
         errors = np.nan_to_num(self.errors.get(coordinate, np.zeros(len(draws)))[mine])
         far = unrolled(coordinate, draws[mine])
         low, middle, high = np.quantile(far, [0.25, 0.5, 0.75])
-        whole = max(high - low, 1e-9) ** 2
+        whole = max(high - low, ALL_ALIKE) ** 2
         return middle, max(whole - np.median(IQR * errors) ** 2, whole / 4), far, errors
 
     def standard(
@@ -207,8 +214,9 @@ class Null:
         One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
         p-value is the rank of `standard` among the draws of the latent's own bin (`rank_p`). Only
         where it lies beyond all of them is it refined: by the rank among the draws of all bins,
-        each in units of the distance beyond which the upper tenth of its own bin lies, and beyond
-        all of those by Hill's power law (`tail_p`).
+        each in units of the distance beyond which the upper tenth of its own bin lies (the median
+        of those above 0 where that is further: most draws of a bin may be 0), and beyond all of
+        those by Hill's power law (`tail_p`).
 
         Args:
             coordinate: As for `standard`.
@@ -220,7 +228,7 @@ class Null:
             The p-values; not a number where the value is not one.
         """
         drawn = self._null_standard(coordinate)
-        units = [max(np.quantile(each, 1 - UPPER), 1e-9) for each in drawn]
+        units = [_unit(each) for each in drawn]
         pooled = self._each_standard(coordinate) / np.array(units)[self.bins]
         pooled = pooled[~np.isnan(pooled)]  # each draw once, though bins may borrow
         bins = np.searchsorted(self.edges, fire_rate)
@@ -265,6 +273,16 @@ class Null:
             ]
         bins = np.searchsorted(self.edges, fire_rate)
         return limits[bins, 0], limits[bins, 1]
+
+    def of_coordinates(self, names: Sequence[str]) -> "Null":
+        """The null of some of its coordinates: those that a model was not measured by test nothing.
+
+        Args:
+            names: Which ones.
+        """
+        if set(names) == set(self.values):
+            return self
+        return replace(self, values={c: self.values[c] for c in self.values if c in names})
 
     @cached_property
     def n_tests(self) -> float:

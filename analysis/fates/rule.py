@@ -31,6 +31,13 @@ class Rule:
     max_profile: float = 0.3
     """Share of its activation in other strata that preservation allows, however far the null
     drifts."""
+    small_direction: float = 0.99
+    """Cosine from which a latent points as it did, however little the null drifts."""
+    small_gain: float = float(np.log(1.05))
+    """Absolute gain, in nats, up to which a latent is as loud as it was, however little the null
+    drifts."""
+    small_gating: float = 0.05
+    """Dice distance up to which a latent fires where it did, however little the null drifts."""
     small_profile: float = 0.05
     """Share of its activation in other strata that preservation allows, however little the null
     drifts: of few firings no interval is narrower, and a twentieth is no other use."""
@@ -49,8 +56,8 @@ class Rule:
             Low and high, shaped as the band's.
         """
         low, high = band
-        if coordinate == "profile":
-            high = np.maximum(high, self.small_profile)
+        least, most = self._small(coordinate)
+        low, high = np.minimum(low, least), np.maximum(high, most)
         least, most = {
             "direction": (self.min_direction, np.inf),
             "gain": (-self.max_gain, self.max_gain),
@@ -59,3 +66,22 @@ class Rule:
             "effect": (self.min_effect, np.inf),
         }[coordinate]
         return np.maximum(low, least), np.minimum(high, most)
+
+    def is_small(self, coordinate: str, values: np.ndarray) -> np.ndarray:
+        """Whether a difference is too small to name a change, however little the null drifts.
+
+        Args:
+            coordinate: direction, gain, gating, profile or effect.
+            values: What was measured.
+        """
+        least, most = self._small(coordinate)
+        return (values >= least) & (values <= most)
+
+    def _small(self, coordinate: str) -> tuple[float, float]:
+        """Between which values a latent is what it was; of an effect there are none."""
+        return {
+            "direction": (self.small_direction, np.inf),
+            "gain": (-self.small_gain, self.small_gain),
+            "gating": (-np.inf, self.small_gating),
+            "profile": (-np.inf, self.small_profile),
+        }.get(coordinate, (np.inf, -np.inf))

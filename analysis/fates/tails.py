@@ -139,18 +139,21 @@ def effective_tests(
 def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rank p-values, extended beyond the largest draw by a power law (Hill 1975).
 
-    The exponent is Hill's, from the upper tenth of the draws. Drift has lighter tails than a power
-    law, so beyond all draws this errs towards large p-values.
+    The exponent is Hill's, from the upper tenth of the draws, or from the upper half of those above
+    0 where these are fewer. Drift has lighter tails than a power law, so beyond all draws this errs
+    towards large p-values.
 
     Args:
         draws: Under the null.
         values: What was measured.
     """
     ordered = np.sort(draws)
-    n_top = max(int(UPPER * len(ordered)), 2)
-    threshold, largest = ordered[-n_top - 1], ordered[-1]
+    n_top = min(max(int(UPPER * len(ordered)), 2), int((ordered > 0).sum()) // 2)
     p = rank_p(draws, values)
-    if threshold <= 0 or largest <= threshold:
+    if n_top < 2:
+        return p
+    threshold, largest = ordered[-n_top - 1], ordered[-1]
+    if largest <= threshold:
         return p
     exponent = n_top / np.log(ordered[-n_top:] / threshold).sum()
     return p * (largest / np.maximum(values, largest)) ** exponent

@@ -24,6 +24,7 @@ __all__ = [
     "random_subspaces",
     "row_shares",
     "span_share",
+    "varies",
     "within_tokens",
 ]
 
@@ -220,9 +221,7 @@ def span_share(
             "draw them with the span's rank",
         )
     weights = resample_weights(blocks.n_blocks) if weights is None else weights
-    mean = shift.mean(axis=0)
-    total, constant = float((shift**2).sum()), float(len(shift) * (mean**2).sum())
-    if total - constant <= 1e-9 * total:
+    if not varies(shift):
         raise InputError("the share of a shift", "a shift that does not vary", "compare two models")
     every = np.concatenate([np.ones((1, blocks.n_blocks)), weights])
     shares = _inside(shift, basis, blocks, every)
@@ -236,6 +235,12 @@ def span_share(
         float((1 + (held >= value).sum()) / (1 + len(held))),
         len(basis),
     )
+
+
+def varies(shift: Float[np.ndarray, "n d_in"]) -> bool:
+    """Whether there is more to a shift than one vector that all tokens share, beyond rounding."""
+    total = float((shift**2).sum())
+    return total - float(len(shift) * (shift.mean(axis=0) ** 2).sum()) > 1e-9 * total
 
 
 def _central(values: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from analysis.personas.contrasts import (
 )
 from analysis.personas.likes import matched_sets, overlap
 from analysis.personas.reuse import reuse_index
-from analysis.personas.span import SpanShare, null_shares
+from analysis.personas.span import SpanShare, null_shares, varies
 from analysis.statistics.intervals import Interval, interval
 from analysis.statistics.matrices import n_fires
 from analysis.study.experiments import Laid, evidence
@@ -106,10 +106,12 @@ def compare(study: Study) -> Comparison:
     for name, x in models.items() if texts else ():
         mask = bench.at("assistant", texts[0])
         moved = starts[name].x if name in starts else bench.x, x
+        shift = (x[mask] - moved[0][mask]).astype(float)
+        if not varies(shift):
+            continue  # one vector that all tokens share: `notes` says so
         for span, found in study.spans.items():
             shares[name, span] = share_of(bench, moved, found, mask)
         if others is not None:
-            shift = (x[mask] - moved[0][mask]).astype(float)
             there = where_another(null_shares(shift, others), overlap(groups[1:]))
             least, most = (min(max(end, 0.0), 1.0) for end in there)  # of a share
             likes[name] = shares[name, "latents"].share, (least, most)
@@ -244,6 +246,8 @@ def compare_pairs(
         for text in texts:
             mine = bench.at("assistant", text)
             here = shifts[0][mine[mask]], shifts[1][mine[mask]]
+            if not all(varies(each.astype(float)) for each in here):
+                continue
             for name, span in study.spans.items():
                 measured = difference(bench, here, span, mine)
                 found.append(PairDifference(text, name, pair, names, ends, *measured))

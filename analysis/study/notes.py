@@ -33,6 +33,13 @@ def notes(study: Study, comparison: Comparison) -> list[str]:
         few = "too few latents to match persona latents with"
         why = few if comparison.texts else "no assistant speaks"
         found.append(f"The reuse index has no scale: {why}.")
+    told = {name for name, _ in comparison.shares}
+    asked = study.seen if comparison.texts and study.spans else ()
+    alike = [name for name in asked if name not in told]
+    found.extend(
+        f"{name} differs by one vector that all assistant tokens share: shares are not measurable."
+        for name in alike
+    )
     if comparison.reuse and all(np.isnan(each.value) for each in comparison.reuse.values()):
         found.append("The reuse index has no scale: its two poles are not told apart.")
     return found
@@ -42,7 +49,9 @@ def _of_nulls(study: Study) -> Iterator[str]:
     without = [name for name, verdict in study.verdicts.items() if verdict.null is None]
     if without:
         names = ", ".join(without)
-        why = f"No null moved as far as {names}" if study.nulls.nulls else "No null was given"
+        why = "No null was given"
+        if study.nulls.nulls:
+            why = f"No null moved as far as {names}, or too few of its latents have an interval"
         yield f"{why}: every latent of {names} is undetermined."
     if coarse := ", ".join(n for n, each in study.verdicts.items() if _is_coarse(each)):
         yield (

@@ -144,3 +144,40 @@ def test_a_bin_without_measured_draws_borrows_from_all():
     null = _null(values, rates)
     assert np.isfinite(null.band("gain", np.array([rates.min()]))).all()
     assert np.isfinite(null.p_values("gain", np.array([0.1]), np.array([rates.min()]))).all()
+
+
+def _quiet(rng, n=400, share=0.06):
+    """Dice distances of draws of which most are none at all."""
+    some = rng.random(n) < share
+    return np.where(some, np.sin(np.abs(rng.normal(0, 0.1, n))) ** 2, 0.0)
+
+
+def test_a_bin_of_draws_that_are_all_alike_leaves_the_others_their_tail():
+    rng = np.random.default_rng(0)
+    values, rates = _draws(rng, 800, "normal")
+    rates = np.sort(rates)
+    quiet = rates < np.quantile(rates, 0.25)
+    far = np.sin(np.minimum(np.abs(rng.normal(0, 0.15, 800)), 1.5)) ** 2
+    mixed = np.where(quiet, _quiet(rng, 800), far)
+    rate, much = rates[-1:], np.array([0.9])
+    alone = _null({**values, "gating": far}, rates).p_values("gating", much, rate)
+    beside = _null({**values, "gating": mixed}, rates).p_values("gating", much, rate)
+    assert alone[0] < 1e-4 and beside[0] < 3 * alone[0] + 1e-5
+
+
+def test_what_fell_silent_is_far_beside_draws_that_hardly_moved():
+    rng = np.random.default_rng(1)
+    values, rates = _draws(rng, 400, "normal")
+    null = _null({**values, "gating": _quiet(rng)}, rates)
+    p = null.p_values("gating", np.array([1.0, 0.001, 0.0]), np.full(3, np.median(rates)))
+    assert p[0] < 1e-4 and p[1] > 0.01 and p[2] == pytest.approx(1, abs=0.01)
+
+
+def test_coordinates_that_a_model_was_not_measured_by_are_no_tests():
+    values, rates = _draws(np.random.default_rng(2), 400, "normal")
+    effect = np.cos(np.abs(np.random.default_rng(3).normal(0, 0.3, 400)))
+    null = _null({**values, "effect": effect}, rates)
+    some = null.of_coordinates(["direction", "gain", "gating"])
+    assert set(some.values) == {"direction", "gain", "gating"}
+    assert some.n_tests == _null(values, rates).n_tests < null.n_tests
+    assert null.of_coordinates(list(null.values)) is null

@@ -55,6 +55,15 @@ def test_a_tail_beyond_the_draws_is_no_smaller_than_it_is():
             assert np.mean(p <= level) < 1.3 * level
 
 
+def test_a_tail_is_one_of_what_lies_above_zero():
+    """Most draws may be 0: beyond the others a tail goes on, which ranks alone have none of."""
+    draws = np.concatenate([np.zeros(940), np.linspace(1, 2, 60)])
+    p = tail_p(draws, np.array([1.5, 2.0, 4.0, 8.0]))
+    assert p[1] == pytest.approx(1 / 1001) and p[0] == pytest.approx(30.5 / 1001, rel=0.01)
+    assert p[3] < p[2] < 1e-4
+    assert tail_p(np.zeros(100), np.array([9.0])) == pytest.approx(1 / 101)  # no tail at all
+
+
 def test_tests_that_go_together_count_as_one_and_apart_as_many():
     rng = np.random.default_rng(0)
     own = rng.normal(size=(4, 4000))

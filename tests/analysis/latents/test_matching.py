@@ -74,8 +74,8 @@ def test_what_another_run_makes_differently_is_not_steady():
 
 
 def fired(*spans):
-    """Latents each firing on one span of 400 tokens, or on several."""
-    z = np.zeros((400, len(spans)), int)
+    """Latents each firing on one span of 4,000 tokens, or on several."""
+    z = np.zeros((4000, len(spans)), int)
     for latent, span in enumerate(spans):
         for first, last in span:
             z[first:last, latent] = 1
@@ -109,10 +109,10 @@ def test_a_part_that_stands_for_another_base_latent_is_none():
 
 def test_latents_are_merged_where_one_does_what_both_did():
     """The first two base latents fire where the first tuned one does; the third has its own."""
-    base = np.zeros((90, 3), int)
-    base[:30, 0], base[30:60, 1], base[60:, 2] = 1, 1, 1
-    tuned = np.zeros((90, 4), int)
-    tuned[:60, 0], tuned[60:, 2] = 1, 1
+    base = np.zeros((900, 3), int)
+    base[:30, 0], base[30:60, 1], base[60:90, 2] = 1, 1, 1
+    tuned = np.zeros((900, 4), int)
+    tuned[:60, 0], tuned[60:90, 2] = 1, 1
     pair = standing(firing(base), firing(tuned), 3)
     assert merges(pair).tolist() == [True, True, False]
     assert not splits(pair).any()
@@ -123,3 +123,21 @@ def test_latents_are_merged_where_one_does_what_both_did():
     tuned[:, 1], tuned[30:34, 1] = 0, 1  # and few its own
     pair = standing(firing(base), firing(tuned), 3)
     assert merges(pair).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.6])
+def test_latents_that_have_nothing_to_do_with_each_other_are_no_parts(rate):
+    """Those of a dense latent fire mostly where it fires, and it on many of their tokens."""
+    rng = np.random.default_rng(0)
+    whole, parts = rng.random((4000, 1)) < rate, rng.random((4000, 3)) < 0.2
+    kept = whole & (rng.random((4000, 1)) < 0.7)
+    pair = Pair(firing(whole), firing(np.hstack([kept, parts])), 1)
+    assert not splits(pair).any()
+    assert not merges(Pair(firing(np.hstack([kept, parts])), firing(whole), 4)).any()
+
+
+def test_a_dense_latent_is_split_by_those_that_have_its_tokens():
+    whole = np.arange(4000)[:, None] < 1600
+    halves = np.hstack([whole & (np.arange(4000)[:, None] % 2 == i) for i in range(2)])
+    pair = Pair(firing(whole), firing(halves), 1)
+    assert splits(pair).tolist() == [True]

@@ -45,14 +45,32 @@ def test_ranks_are_too_coarse_for_the_family_that_is_judged():
 def test_poles_that_are_not_told_apart_are_no_scale():
     config = SimpleNamespace(pole="scratch")
     best = SimpleNamespace(best=lambda: pd.DataFrame({"confirmed": [True]}))
-    mine = SimpleNamespace(carriers=best, config=config, verdicts={}, nulls=null_side([]))
+    mine = SimpleNamespace(
+        carriers=best, config=config, verdicts={}, nulls=null_side([]), seen={}, spans={}
+    )
     nan, one = Interval(np.nan, np.nan, np.nan), Interval(0.5, 0.4, 0.6)
     said = [
-        notes(mine, SimpleNamespace(reuse=found, texts=("chat",)))
+        notes(mine, SimpleNamespace(reuse=found, texts=("chat",), shares={}))
         for found in ({"assistant": nan}, {"assistant": one}, {})
     ]
     assert [len(each) for each in said] == [1, 0, 1]
     assert "not told apart" in said[0][0] and "too few" in said[2][0]
+
+
+def test_a_model_that_only_adds_a_vector_is_named():
+    best = SimpleNamespace(best=lambda: pd.DataFrame({"confirmed": [True]}))
+    mine = SimpleNamespace(
+        carriers=best,
+        config=SimpleNamespace(pole=None),
+        verdicts={},
+        nulls=null_side([]),
+        seen={"steered": None, "tuned": None},
+        spans={"latents": None},
+    )
+    beside = SimpleNamespace(reuse={}, texts=("chat",), shares={("tuned", "latents"): None})
+    (said,) = notes(mine, beside)
+    assert said.startswith("steered differs by one vector")
+    assert notes(mine, SimpleNamespace(reuse={}, texts=(), shares={})) == []
 
 
 def test_what_every_latent_gained_is_said():
