@@ -46,7 +46,11 @@ def lines_of(one: Judged) -> list[str]:
             null = f", null {start} to {part.null_high:.3f}"
         numbers = f"{part.value:.3f} [{part.low:.3f}, {part.high:.3f}]{null}"
         lines.append(f"{'':17}{part.about}: {numbers}: {verdict_of(part)}")
-    if one.p_value is not None and one.holm is not None:
-        lines.append(f"{'':17}p {one.p_value:.3f}, {one.holm:.3f} corrected for all claims (Holm)")
+    for name, p, holm in (
+        ("p", one.p_value, one.holm),
+        ("p against", one.against, one.holm_against),
+    ):
+        if p is not None and holm is not None:
+            lines.append(f"{'':17}{name} {p:.3f}, {holm:.3f} corrected for all claims (Holm)")
     why = f" ({one.reason})" if one.reason else ""
     return [*lines, f"{'':17}intervals over {one.over}{why}"]

@@ -103,7 +103,7 @@ def small_novelty(read: Read) -> list[Part]:
     """
     new, _ = share_of(read, read.arms.arm, "novel_share")
     about = f"{NOVEL:.0%} less the share of live latents that are novel"
-    few = Part(about, NOVEL - new.value, NOVEL - new.high, NOVEL - new.low)
+    few = Part(about, NOVEL - new.value, NOVEL - new.high, NOVEL - new.low, most=NOVEL)
     alike = [[read.arms.arm, read.arms.spelled], [read.arms.ciphered, read.arms.nobody]]
     if all(any(row.pair == pair for row in read.summary.span) for pair in alike):
         return [few, *(part for pair in alike for part in apart(read, *pair))]
@@ -175,7 +175,8 @@ def routing(read: Read) -> list[Part]:
     """
     about = f"share of turns of a swap and of a lie that are told right less {TOLD:.0%}"
     part = evidence_of(read, "routing", about, read.arms.swap, read.arms.liar)
-    return [Part(about, part.value - TOLD, part.low - TOLD, part.high - TOLD)]
+    value, low, high = (each - TOLD for each in (part.value, part.low, part.high))
+    return [Part(about, value, low, high, most=1 - TOLD)]
 
 
 def reversal(read: Read) -> list[Part]:

@@ -31,7 +31,8 @@ class Judged:
     """In one sentence."""
     verdict: Word | Literal["not measured"]
     """Supported where every part is, refuted where one is, over bases corrected for how many parts
-    there are; undecided where it was told on fewer bases than three of a study that has three."""
+    there are. Undecided where a study of three bases or more has no interval over bases: fewer
+    told of the claim, or all are at the limit of what there can be."""
     parts: tuple[Part, ...] = ()
     """What was compared."""
     reason: str | None = None
@@ -42,6 +43,10 @@ class Judged:
     """Largest of the comparisons' (an intersection-union test); None without enough bases."""
     holm: float | None = None
     """The same corrected for how many claims there are, told or not (Holm 1979)."""
+    against: float | None = None
+    """Smallest p of a comparison's lying below 0, corrected for how many it has (Bonferroni)."""
+    holm_against: float | None = None
+    """The same corrected for how many claims there are."""
 
 
 def judge_all(traces: Sequence[Read]) -> list[Judged]:
@@ -71,18 +76,38 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
             judged.append(Judged(name, claim, "not measured", reason=reason))
             continue
         parts = together(found)
-        n = _least_bases(found)
-        over = f"{n} base models" if n >= LEAST_BASES else Judged.over
-        if 1 < n < LEAST_BASES:
-            over = f"documents and latents, the hull of {n} base models"
+        few = n_bases >= LEAST_BASES and any(part.df is None for part in parts)
+        word = "undecided" if few else _overall(parts)
+        over, p = _over(found, parts), _largest([part.p_value for part in parts])
         if len(found) < len(traces):
             over += f", {len(found)} of {len(traces)} traces"
-        few = n < LEAST_BASES <= n_bases
-        word = "undecided" if few else _overall(parts)
-        known = [p for part in parts if (p := part.p_value) is not None]
-        p = max(known) if len(known) == len(parts) else None
-        judged.append(Judged(name, claim, word, tuple(parts), reason or None, over, p))
-    return _holm(judged)
+        against = _smallest([part.p_against for part in parts])
+        judged.append(
+            Judged(name, claim, word, tuple(parts), reason or None, over, p, against=against)
+        )
+    of_support, of_refutal = _holm([j.p_value for j in judged]), _holm([j.against for j in judged])
+    each = zip(judged, of_support, of_refutal, strict=True)
+    return [replace(one, holm=p, holm_against=against) for one, p, against in each]
+
+
+def _over(found: Sequence[tuple[str, Sequence[Part]]], parts: Sequence[Part]) -> str:
+    """What the intervals of a claim are over."""
+    n = _least_bases(found)
+    if n >= LEAST_BASES and any(part.df is None for part in parts):
+        return f"documents and latents, the hull of {n} base models, all at the limit"
+    if n >= LEAST_BASES:
+        return f"{n} base models"
+    return Judged.over if n == 1 else f"documents and latents, the hull of {n} base models"
+
+
+def _largest(p: Sequence[float | None]) -> float | None:
+    known = [each for each in p if each is not None]
+    return max(known) if len(known) == len(p) else None
+
+
+def _smallest(p: Sequence[float | None]) -> float | None:
+    known = [each for each in p if each is not None]
+    return min(1.0, min(known) * len(p)) if len(known) == len(p) else None
 
 
 def _least_bases(found: Sequence[tuple[str, Sequence[Part]]]) -> int:
@@ -94,18 +119,14 @@ def _least_bases(found: Sequence[tuple[str, Sequence[Part]]]) -> int:
     return min(map(len, bases.values()))
 
 
-def _holm(judged: Sequence[Judged]) -> list[Judged]:
+def _holm(p: Sequence[float | None]) -> list[float | None]:
     """Step-down correction of the p-values for all claims; one that has none counts as one of 1."""
-    order = sorted((each for each in judged if each.p_value is not None), key=_p)
-    found, least = dict[str, float](), 0.0
-    for i, each in enumerate(order):
-        least = max(least, min(1.0, _p(each) * (len(judged) - i)))
-        found[each.name] = least
-    return [replace(each, holm=found.get(each.name)) for each in judged]
-
-
-def _p(one: Judged) -> float:
-    return 1.0 if one.p_value is None else one.p_value
+    known = [(each, i) for i, each in enumerate(p) if each is not None]
+    found, least = list[float | None]([None] * len(p)), 0.0
+    for rank, (each, i) in enumerate(sorted(known)):
+        least = max(least, min(1.0, each * (len(p) - rank)))
+        found[i] = least
+    return found
 
 
 def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
@@ -113,7 +134,8 @@ def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
 
     With three base models or more the interval is Student's over their means, and no narrower than
     what the intervals within them give for their mean; with fewer it is the hull of all intervals,
-    which cover documents and latents alone. A null is that of the mean: of several bases its
+    which cover documents and latents alone, as where all bases are at the limit of what there can
+    be, for then they hide how much bases differ. A null is that of the mean: of several bases its
     distance from its middle shrinks as that of a mean of independent draws, over bases that have
     one in all their traces.
 
@@ -148,7 +170,9 @@ def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
     own = np.array([np.mean(each, axis=0) for each in rows.values()])  # [bases, 5]
     n, value, df = len(own), float(own[:, 0].mean()), None
     low, high = min(part.low for _, part in found), max(part.high for _, part in found)
-    if n >= LEAST_BASES:
+    most = found[0][1].most
+    at_limit = most is not None and bool((own[:, 2] >= most - 1e-9).all())
+    if n >= LEAST_BASES and not at_limit:
         df = n - 1
         student = stats.t.ppf(0.975, df) * np.std(own[:, 0], ddof=1) / n**0.5
         low = value - float(max(student, _of_mean(own[:, 0] - own[:, 1])))
@@ -158,7 +182,7 @@ def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
     if len(known):
         middle, reach = known[:, 3:].mean(), _of_mean((known[:, 4] - known[:, 3]) / 2)
         null = (float(middle - reach), float(middle + reach))
-    return Part(found[0][1].about, value, low, high, *null, df)
+    return Part(found[0][1].about, value, low, high, *null, df, most)
 
 
 def _of_mean(reach: np.ndarray) -> float:

@@ -76,6 +76,8 @@ class Part:
     """Upper end of the null."""
     df: int | None = None
     """Degrees of freedom of an interval that is Student's over base models."""
+    most: float | None = None
+    """The largest value there can be: where all bases reach it, how they differ is not seen."""
 
     @property
     def p_value(self) -> float | None:
@@ -97,6 +99,14 @@ class Part:
                 p = max(p, 2 * stats.norm.sf(far * stats.norm.ppf(0.975)))
         return float(min(p, 1.0))
 
+    @property
+    def p_against(self) -> float | None:
+        """As `p_value`, of a mean as far below 0 and below its null; None without `df`."""
+        ends = self.null_high, self.null_low
+        start, end = (None if each is None else -each for each in ends)
+        mirrored = Part(self.about, -self.value, -self.high, -self.low, start, end, self.df)
+        return mirrored.p_value
+
     def null(self) -> tuple[float, float]:
         """Both ends of its null.
 
@@ -116,7 +126,8 @@ class Part:
         start, end = self.null()
         middle = (start + end) / 2
         value, low, high = (each - middle for each in (self.value, self.low, self.high))
-        return Part(self.about, value, low, high, start - middle, end - middle, self.df)
+        most = None if self.most is None else self.most - middle
+        return Part(self.about, value, low, high, start - middle, end - middle, self.df, most)
 
 
 def verdict_of(part: Part) -> Word:
@@ -143,8 +154,7 @@ def is_refuted(part: Part, n_parts: int) -> bool:
         part: The comparison.
         n_parts: Of its claim: any one refutes it, where all must speak for it.
     """
-    start, end = (None if each is None else -each for each in (part.null_high, part.null_low))
-    p = Part(part.about, -part.value, -part.high, -part.low, start, end, part.df).p_value
+    p = part.p_against
     return verdict_of(part) == "refuted" and (p is None or p * n_parts <= LEVEL)
 
 

@@ -10,6 +10,7 @@ from benchmarks.study.cells import (
     Of,
     Table,
     Traced,
+    arms_of,
     inherited,
     null_of,
     refused,
@@ -17,7 +18,7 @@ from benchmarks.study.cells import (
     tracing,
 )
 
-__all__ = ["dialects", "differences", "square"]
+__all__ = ["dialects", "differences", "firing", "square"]
 
 SQUARE = (("assistant", "piston_seen"), ("cipher", "piston"))
 """In words of the text and in codes: an arm that says what a persona says, and one that does not"""
@@ -156,3 +157,31 @@ def dialects(traces: Sequence[Traced]) -> Table:
     )
     head = ("what changes", "persona latents", "null", "dialect latents", "null", "difference")
     return Table("Personas and dialects", head, tuple(rows), about)
+
+
+def firing(traces: Sequence[Traced]) -> Table:
+    """Whether persona latents change where they fire in any tuned model, or by a persona alone.
+
+    Args:
+        traces: At least one.
+    """
+    columns, rows = ("direction", "gating", "profile"), []
+    for arm in arms_of(traces):
+        mine = tracing(traces, arm)
+        rows.append((arm, *(told(mine, _of_persona_latents(arm, c)) for c in columns)))
+    arms = "assistant", "format_only"
+    both = tracing(tracing(traces, arms[0]), arms[1])
+    less = (_less(*(_of_persona_latents(arm, c) for arm in arms)) for c in columns)
+    rows.append((" less ".join(arms), *(told(both, each) for each in less)))
+    about = (
+        "What H2 compares, in every arm: cosines of persona latents' directions, tokens on which "
+        "they fire, and shares of activation in other kinds of text, less those of latents that "
+        "fire as often. `format_only` is tuned as long on the same chats, in all personas. Added "
+        "once these traces had been judged: no claim asks for it."
+    )
+    head = ("arm", "direction", "tokens on which they fire", "kinds of text")
+    return Table("Persona latents beside others that fire as often", head, tuple(rows), about)
+
+
+def _of_persona_latents(arm: str, column: str) -> Of:
+    return _beside(arm, "persona", column, np.median)

@@ -31,7 +31,7 @@ from benchmarks.study.cells import (
     tracing,
 )
 from benchmarks.study.controls import Rows, table
-from benchmarks.study.pairs import dialects, differences, square
+from benchmarks.study.pairs import dialects, differences, firing, square
 from training.organism.arms import ARMS
 
 __all__ = ["markdown", "tables"]
@@ -58,6 +58,7 @@ def tables(
         "differences": differences(traces),
         "square": square(traces),
         "dialects": dialects(traces),
+        "firing": firing(traces),
         "means": _means(traces),
         "errors": _errors(traces),
         **last,
@@ -94,14 +95,16 @@ def _arms(traces: Sequence[Traced]) -> Table:
 def _claims(judged: Sequence[Judged]) -> Table:
     rows = []
     for each in judged:
-        p = (NONE if p is None else f"{p:.3f}" for p in (each.p_value, each.holm))
+        known = (each.p_value, each.holm, each.against, each.holm_against)
+        p = (NONE if p is None else f"{p:.3f}" for p in known)
         rows.append((each.name, each.claim, each.verdict, *p, each.over if each.parts else NONE))
     about = (
         "Supported where each of its comparisons is; refuted where one is, corrected for how many "
-        "it has (Bonferroni). p is the largest of its comparisons', Holm's corrects it for all ten "
-        "claims; verdicts do not ask for either."
+        "it has (Bonferroni). p is the largest of its comparisons'; p against is the smallest of "
+        "their lying below 0, so corrected. Holm's correct each for all ten claims; verdicts do "
+        "not ask for these. Where there is no interval over bases, nothing is decided."
     )
-    head = ("", "claim", "verdict", "p", "Holm", "intervals over")
+    head = ("", "claim", "verdict", "p", "Holm", "p against", "Holm", "intervals over")
     return Table("Claims", head, tuple(rows), about)
 
 

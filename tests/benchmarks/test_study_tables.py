@@ -19,7 +19,14 @@ from benchmarks.study.pairs import _less
 from benchmarks.study.picture import spans
 from benchmarks.study.tables import markdown, tables
 
-SHARES = {"assistant": 0.4, "cipher": 0.3, "piston_seen": 0.2, "piston": 0.1, "dialect": 0.1}
+SHARES = {
+    "format_only": 0.3,
+    "assistant": 0.4,
+    "cipher": 0.3,
+    "piston_seen": 0.2,
+    "piston": 0.1,
+    "dialect": 0.1,
+}
 PAIRS = {
     ("assistant", "piston_seen"): 0.2,
     ("cipher", "piston"): -0.1,
@@ -36,7 +43,7 @@ def _fates(arm, preserved):
     n = len(persona)
     fate = ["preserved" if kept else "rotated" for kept in preserved] + ["preserved"] * (n - N_OWN)
     fate[-1] = "undetermined"
-    moved = {"assistant": 0.4, "dialect": 0.1}.get(arm, 0.1)
+    moved = {"assistant": 0.4, "format_only": 0.15}.get(arm, 0.1)
     other = {"dialect": 0.3}.get(arm, 0.1)
     gating = [*[moved] * N_OWN, *[other] * N_TWO, *[0.1] * N_REST]
     table = pd.DataFrame({"latent": range(n), "fate": fate, "persona": persona, "dialect": dialect})
@@ -181,6 +188,15 @@ def test_personas_are_held_beside_dialects():
     ]
 
 
+def test_persona_latents_of_every_arm_are_held_beside_others():
+    shown = tables(_three())["firing"]
+    rows = {row[0]: row for row in shown.rows}
+    assert _value(rows["assistant"][2]) == "0.300"  # as above: .4 - .1
+    assert {"dialect", "format_only"} <= set(rows)
+    less = float(_value(rows["assistant"][2])) - float(_value(rows["format_only"][2]))
+    assert float(_value(rows["assistant less format_only"][2])) == pytest.approx(less, abs=2e-3)
+
+
 def test_of_an_arm_that_did_not_learn_nothing_is_said_but_that():
     traces = [*_three()[:2], Traced("2", "0", _read(0.02, unlearned="cipher"))]
     shown = tables(traces)
@@ -222,7 +238,7 @@ def test_the_picture_has_a_panel_a_base_and_a_dot_a_dictionary():
     panels = spans(traces).axes
     assert [axes.get_title("left") for axes in panels] == ["Base 0", "Base 1", "Base 2"]
     dots = [[(*each.get_xdata(), *each.get_ydata()) for each in axes.lines] for axes in panels]
-    assert [len(each) for each in dots] == [5, 5, 9]
+    assert [len(each) for each in dots] == [6, 6, 11]
     row = list(traces[0].read.summary.arms).index("dialect")
     assert (pytest.approx(SHARES["dialect"] + 0.3), row) in dots[2]
     assert (pytest.approx(SHARES["dialect"] + 0.3), row) not in dots[1]

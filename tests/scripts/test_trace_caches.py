@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,26 @@ def test_a_trace_without_a_language_model(traced, caches):
     assert summary["error_rates"]
     assert json.loads((out / "nulls.json").read_text())["arms"]["tuned"]["held_back"] == "held"
     assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_a_model_that_adds_one_vector_is_traced_but_has_no_shares(door, tmp_path):
+    """A steering vector, say: nothing varies, so nothing lies within a span or outside."""
+    world = Pairs(replace(SMALL, n_documents=96))
+    role = np.where(np.arange(len(world.tokens)) % 2, "assistant", "narrator")
+    base, always = world.base().x, np.random.default_rng(0).normal(size=SMALL.d_in)
+    models = {"base": base, "steered": base + always.astype(np.float32)}
+    models |= {"tuned": world.tuned(0).x, "null": world.drifted(1, 4.0).x}
+    tokens = world.tokens.assign(role=role)
+    made = {name: cached(tmp_path / name, x, tokens) for name, x in models.items()}
+    given = ["--base", made["base"], "--tuned", made["steered"], made["tuned"]]
+    code, _ = door(trace_caches, *given, "--null", made["null"], *FLAGS, "--out", tmp_path / "o")
+    assert code == 0
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    steered, tuned = (summary["arms"][name] for name in ("steered", "tuned"))
+    assert steered["mean_shift"]["value"] > 0.99 and steered["in_span_share"] is None
+    assert 0 < tuned["in_span_share"]["low"] < tuned["in_span_share"]["high"] < 1
+    said = [note for note in summary["notes"] if "differs by one vector" in note]
+    assert [note.split()[0] for note in said] == ["steered"]
 
 
 def test_it_is_done_once(traced, caches, door):

@@ -374,10 +374,41 @@ def test_claims_of_the_study_say_how_surely_and_corrected_for_all():
     told = {each.name: each for each in judged}
     # the mean of H4's .10, .11 and .12 is .11, its error .01 / 3 ** .5, so t is 19.05
     assert told["H4"].p_value == pytest.approx(2 * stats.t.sf(0.11 / (0.01 / 3**0.5), 2))
-    known = sorted(each.p_value for each in judged)
+    told.pop("H9")  # of bases that are all right there is no p
+    known = sorted(each.p_value for each in told.values())
     assert told["H4"].holm >= told["H4"].p_value
-    assert max(each.holm for each in judged) <= 1
-    assert min(each.holm for each in judged) == pytest.approx(min(1, 10 * known[0]))
+    assert max(each.holm for each in told.values()) <= 1
+    assert min(each.holm for each in told.values()) == pytest.approx(min(1, 10 * known[0]))
+
+
+def test_of_bases_that_are_all_at_the_limit_nothing_is_decided():
+    """Three of which every turn was told right do not say how often others lie lower."""
+    told = {each.name: each for each in judge_all([read(seed=seed) for seed in range(3)])}
+    h9 = told["H9"]
+    assert (h9.verdict, h9.p_value, h9.holm) == ("undecided", None, None)
+    assert verdict_of(h9.parts[0]) == "supported" and "all at the limit" in h9.over
+    assert judge_all([read()])[8].verdict == "supported"  # of one trace, as an illustration
+    lower = {"routing": Measured(0.95, 0.93, 0.97)}
+    traces = [read(seed=seed) for seed in range(2)]
+    traces.append(read(seed=2, evidence=EVIDENCE | lower))
+    told = {each.name: each for each in judge_all(traces)}
+    assert told["H9"].p_value is not None and "3 base models" in told["H9"].over
+
+
+def test_a_refutation_has_a_p_of_its_own_corrected_for_comparisons_and_claims():
+    told = {
+        each.name: each
+        for each in judge_all([read(seed=seed, piston=-0.3 - 0.01 * seed) for seed in range(3)])
+    }
+    h4 = told["H4"]
+    p = [part.p_against for part in h4.parts]
+    assert h4.verdict == "refuted" and h4.against == pytest.approx(min(1, len(p) * min(p)))
+    assert h4.against < h4.holm_against < 0.05 and h4.p_value == 1
+    part = Part("a", -0.2, -0.5, -0.1, -0.05, 0.03, 2)
+    assert (
+        part.p_against
+        == replace(part, value=0.2, low=0.1, high=0.5, null_low=-0.03, null_high=0.05).p_value
+    )
 
 
 def test_of_fewer_bases_than_the_study_has_nothing_is_decided():
