@@ -41,6 +41,8 @@ class Rule:
     small_profile: float = 0.05
     """Share of its activation in other strata that preservation allows, however little the null
     drifts: of few firings no interval is narrower, and a twentieth is no other use."""
+    small_effect: float = 0.99
+    """Agreement of effects from which a latent does what it did, however little the null drifts."""
     min_effect: float = 0.3
     """Agreement of effects that preservation needs where they were measured, however far the null
     drifts; 0 is that of effects with nothing in common, and at .3 a tenth of one is the other's."""
@@ -78,10 +80,11 @@ class Rule:
         return (values >= least) & (values <= most)
 
     def _small(self, coordinate: str) -> tuple[float, float]:
-        """Between which values a latent is what it was; of an effect there are none."""
+        """Between which values a latent is what it was."""
         return {
             "direction": (self.small_direction, np.inf),
             "gain": (-self.small_gain, self.small_gain),
             "gating": (-np.inf, self.small_gating),
             "profile": (-np.inf, self.small_profile),
-        }.get(coordinate, (np.inf, -np.inf))
+            "effect": (self.small_effect, np.inf),
+        }[coordinate]

@@ -188,3 +188,27 @@ def test_a_profile_is_part_of_gating_and_its_interval_may_reach_a_twentieth():
     assert fates[0] == "re_gated"
     assert fates[1:3] == ["preserved", "undetermined"]
     assert fates[3:] == ["preserved"] * 17
+
+
+@pytest.mark.parametrize(
+    ("point", "fate"),
+    [
+        ({"gating": 0.03}, "preserved"),
+        ({"gain": 0.04}, "preserved"),
+        ({"direction": 0.995}, "preserved"),
+        ({"gating": 0.3}, "re_gated"),
+        ({"gain": 0.3, "kept": 1.4}, "amplified"),
+        ({"direction": 0.8}, "rotated"),
+    ],
+)
+def test_beside_a_null_that_did_not_move_trifles_are_no_change(point, fate):
+    """The same weights run twice: any difference at all is beyond what their latents do."""
+    rng = np.random.default_rng(0)
+    still = {"direction": 1.0, "gain": 0.0, "gating": 0.0, "effect": 1.0, "kept": 1.0}
+    null = Null.of("twice", 0.0, _coordinates(_table(N_NULL, rng).assign(**still, reach=0.0)))
+    table = _table(20, rng).assign(**still, reach=1e-4)
+    for column, value in point.items():
+        table.loc[0, column] = value
+    fates = decide(_coordinates(table), null, tuned="arm")
+    assert fates.loc[0, "fate"] == fate
+    assert (fates.loc[1:, "fate"] == "preserved").all()
