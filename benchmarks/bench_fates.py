@@ -20,7 +20,9 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -54,6 +56,7 @@ FIRST_SEED = 6000
 """Rules and settings were chosen on smaller seeds."""
 NULLS = {"null_half": 0.5, "null_one": 1.0, "null_double": 2.0}
 SHARD = 65536
+MAKING = Lock()
 LENGTH = 250  # tokens of a document
 LEVEL = 0.05
 
@@ -96,17 +99,26 @@ def require_world(folder: Path, config: PairsConfig) -> None:
 
 
 def written(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Planted]:
-    """The caches of a world, and what is in them."""
-    world = Pairs(world_of(seed, flags))
-    models = {"base": world.base(), "tuned": world.tuned(0), "still": world.drifted(0)}
-    models |= {n: world.drifted(k, d) for k, (n, d) in enumerate(NULLS.items(), start=1)}
-    models["held"] = world.drifted(9)
-    for name, model in models.items():
-        shards = torch.from_numpy(model.x).split(SHARD)
-        said = {"model": f"planted/{name}", "hook": "blocks.0.hook_resid_post"}
-        if not (folder / "caches" / name / "manifest.json").exists():
-            save_cache(folder / "caches" / name, shards, world.tokens, said)
-    return models
+    """The caches of a world, and what is in them, less the vectors.
+
+    A world of a million tokens takes 10 GB while it is made, so one is made at a time.
+    """
+    found = dict[str, Planted]()
+    with MAKING:
+        world = Pairs(world_of(seed, flags))
+        makers = {"base": world.base, "tuned": partial(world.tuned, 0)}
+        makers["still"] = partial(world.drifted, 0)
+        for k, (name, drift) in enumerate(NULLS.items(), start=1):
+            makers[name] = partial(world.drifted, k, drift)
+        makers["held"] = partial(world.drifted, 9)
+        for name, make in makers.items():
+            model, to = make(), folder / "caches" / name
+            shards = torch.from_numpy(model.x).split(SHARD)
+            said = {"model": f"planted/{name}", "hook": "blocks.0.hook_resid_post"}
+            if not (to / "manifest.json").exists():
+                save_cache(to, shards, world.tokens, said)
+            found[name] = replace(model, x=model.x[:0].copy())
+    return found
 
 
 def traced(folder: Path, seed: int, flags: argparse.Namespace) -> dict[str, Any]:
