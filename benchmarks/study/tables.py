@@ -175,10 +175,11 @@ def _latents(traces: Sequence[Traced]) -> Table:
         novel: Of = lambda r, a=arm: measured(r.summary.arms[a].novel_share)  # noqa: E731
         rows.append((arm, f"{sum(learned)} of {len(there)}", *cells, told(mine, novel, True)))
     about = (
-        "change: of activations on neutral text. Not judged: persona latents that fire too seldom, "
-        "that drift alone replaces, or that no null allows to judge; other shares are of those "
-        "that are, and what is neither preserved nor changed is undetermined. Others fire more "
-        "and less often than persona latents; for latents alike in that see the claims."
+        "change: of activations on neutral text, from the base in every arm. Not judged: persona "
+        "latents that fire too seldom, that drift alone replaces, or that no null allows to judge; "
+        "other shares are of those that are, and what is neither preserved nor changed is "
+        "undetermined. Others fire more and less often than persona latents; for latents alike in "
+        "that see the claims and the last table."
     )
     head = ("arm", "learned", "change", "persona latents not judged", "preserved", "changed")
     head += ("other latents preserved", "changed", "novel, of live latents")
@@ -206,7 +207,8 @@ def _changes(traces: Sequence[Traced]) -> Table:
         "those of the nulls' checkpoints (a few runs, from the least to the most) and of as many "
         "other latents. The reuse index says how much better "
         "persona latents predict activations than others that fire as often, between a model from "
-        "random weights (0) and the base (1)."
+        "random weights (0) and the base (1). All are from the base, `reverted` as well; but the "
+        "shift of `scratch` and of `shuffled` is from what they were tuned from."
     )
     head = ("arm", "share within the span", "random spans", "spans of other latents")
     head += ("KL by re-weighting", "nulls")
