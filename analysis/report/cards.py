@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.artefact.folder import TraceFolder, read_parts
-from analysis.report.marks import Mark, mark_of, percent, three
+from analysis.report.marks import Mark, mark_of, percent, three, visible
 from analysis.report.measured import AXES, NOT_ALWAYS, Coordinate
 from analysis.report.snippets import TITLES, Snippet, grouped
 
@@ -199,9 +199,12 @@ def load_trace(directory: str | Path) -> Trace:
     return Trace(**read_parts(directory))
 
 
-def _kept_together(value: object) -> object:
-    """A number and its % on one line; markup stays what it is."""
-    return SPACED.sub("\u00a0%", value) if type(value) is str else value
+def _finished(value: object) -> object:
+    """A number and its % on one line, and names with nothing invisible; markup stays what it is."""
+    if type(value) is not str:
+        return value
+    shown = "\n".join(visible(line, len(line)) for line in value.split("\n"))
+    return SPACED.sub("\u00a0%", shown)
 
 
 @cache
@@ -217,7 +220,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_kept_together,
+        finalize=_finished,
     )
     environment.filters |= {"three": three, "percent": percent}
     environment.globals |= {"mark_of": mark_of, "group_titles": TITLES, "isnan": math.isnan}

@@ -202,14 +202,14 @@ def test_hostile_tokens_and_names_stay_text(new_trace, tmp_path, hostile, read_p
     table["doc"] = hostile[1]
     table.to_parquet(folder / "examples.parquet")
     summary = json.loads((folder / "summary.json").read_text())
-    summary["notes"] = list(hostile[:3])
+    summary["notes"] = [*hostile[:3], "told of \u202etuned"]
     (folder / "summary.json").write_text(json.dumps(summary))
     made = report.build(folder)
     page = read_page(made)
     assert not {"script", "img"} & set(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     snippets = made[made.index('id="latents"') : made.index('id="sizes"')]
-    assert "\u202e" not in snippets
+    assert "\u202e" not in made and "told of ⟨U+202E⟩tuned" in made
     assert "5,000 characters" in snippets
 
 
