@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from analysis.artefact.folder import read_parts
-from analysis.artefact.summary import read
 from analysis.hypotheses.arms import Arms
 from analysis.hypotheses.judge import Judged
 from analysis.hypotheses.parts import Read, verdict_of
@@ -23,11 +22,14 @@ def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     Raises:
         InputError: It is no trace, or a damaged one.
     """
-    fates = read_parts(folder)["fates"]
+    parts = read_parts(folder)
+    fates = parts["fates"]
     if fates is None:
         do = "give a folder that trace_personas wrote"
         raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    return Read(read(folder), fates, Arms(arm, nobody=contrast))
+    inputs = (parts["provenance"] or {}).get("inputs", {})
+    model = inputs.get("model base", "") if isinstance(inputs, dict) else ""
+    return Read(parts["summary"], fates, Arms(arm, nobody=contrast), str(model))
 
 
 def lines_of(one: Judged) -> list[str]:

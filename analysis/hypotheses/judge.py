@@ -53,8 +53,8 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
     """Every claim, over one trace or several.
 
     Args:
-        traces: At least one; those of one base model (`seeds.organism`) are averaged first, and one
-            in which a claim was not measured says nothing of it.
+        traces: At least one; those of one base model are averaged first, and one in which a claim
+            was not measured says nothing of it.
 
     Returns:
         H1 to H10 in order.
@@ -64,12 +64,12 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
     """
     if not traces:
         raise InputError("traces to judge from", "none", "give at least one")
-    judged, n_bases = list[Judged](), len({each.summary.seeds.get("organism") for each in traces})
+    judged, n_bases = list[Judged](), len({each.base for each in traces})
     for name, (claim, ask) in CLAIMS.items():
         found, reason = list[tuple[str, list[Part]]](), ""
         for each in traces:
             try:
-                found.append((str(each.summary.seeds.get("organism")), ask(each)))
+                found.append((each.base, ask(each)))
             except InputError as error:
                 reason = str(error)
         if not found:

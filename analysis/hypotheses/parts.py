@@ -52,6 +52,13 @@ class Read:
     """`fates.parquet`."""
     arms: Arms = Arms()
     """What its tuned models are called."""
+    model: str = ""
+    """SHA-256 of its base model; the organism's seed stands for it where it is not known."""
+
+    @property
+    def base(self) -> str:
+        """Which base model it is of."""
+        return self.model or str(self.summary.seeds.get("organism"))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 
 from scripts import judge_hypotheses
+from scripts._judging import read_trace
 
 
 def test_claims_are_judged_and_written(tiny_trace, door, tmp_path):
@@ -14,6 +15,12 @@ def test_claims_are_judged_and_written(tiny_trace, door, tmp_path):
     words = {"supported", "refuted", "undecided", "not measured"}
     assert {each["verdict"] for each in claims} <= words
     assert all(each["parts"] or each["reason"] for each in claims)
+
+
+def test_the_base_model_of_a_trace_is_known_by_its_files(tiny_trace):
+    read = read_trace(tiny_trace / "trace", "assistant", "piston")
+    inputs = json.loads((tiny_trace / "trace" / "provenance.json").read_text())["inputs"]
+    assert read.base == inputs["model base"] and len(read.base) == 64
 
 
 def test_a_folder_that_is_no_trace_is_refused(door, tmp_path):

@@ -346,6 +346,15 @@ def test_three_base_models_give_an_interval_over_base_models():
     )
 
 
+def test_base_models_are_told_by_what_they_are():
+    """Of models that nobody grew from a seed, and that do not say one."""
+    traces = [replace(read(seed=0), model=each) for each in "aabc"]
+    over = {each.name: each.over for each in judge_all(traces)}
+    assert over["H5"] == "3 base models"
+    assert "hull of 2" in {each.name: each.over for each in judge_all(traces[1:3])}["H5"]
+    assert judge_all(traces[:2])[4].over == "documents and latents of one base model"
+
+
 def test_no_interval_over_bases_is_narrower_than_those_within():
     parts = [(str(seed), [Part("a", 0.01, 0.0025, 0.01)]) for seed in range(3)]
     (found,) = together(parts)
