@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.latents.coordinates import OFTEN
+
 __all__ = ["Rule"]
 
 
@@ -20,7 +22,7 @@ class Rule:
     """Share of null latents inside the bands of all coordinates at once."""
     lost_ratio: float = 0.2
     """Share of the base model's activation, `kept`, below which a latent counts as lost."""
-    rare: float = 0.5
+    rare: float = OFTEN
     """Share of the base model's firings from which a latent is not lost, wherever it fires."""
     min_direction: float = 0.7
     """Cosine that preservation needs, however far the null drifts."""

@@ -24,7 +24,7 @@ from analysis.statistics.matrices import n_fires
 from analysis.statistics.quantiles import quantiles
 from sae.errors import InputError
 
-__all__ = ["COORDINATES", "EFFECT", "Coordinates", "measure"]
+__all__ = ["COORDINATES", "EFFECT", "OFTEN", "Coordinates", "measure"]
 
 COORDINATES = ("direction", "gain", "gating")
 """The coordinates that are measured from activations alone."""
@@ -35,6 +35,8 @@ EFFECT = "effect"
 LATENTS_AT_ONCE = 128
 LEAST_FACTOR = 0.2  # on activations that is ever expected: less cannot be told from silence
 MIN_BOTH = 30  # tokens on which both fire, for a gain from these alone
+OFTEN = 0.5
+"""Share of the base model's firings from which a latent is not lost, wherever it fires."""
 CHANCE = 0.995
 
 
@@ -44,14 +46,15 @@ class Coordinates:
 
     `direction` is the cosine of the two decoder rows. `gain` is the log ratio of summed readings
     over tokens on which both fire, in nats (0 is none); where these are fewer than 30, that of
-    `kept`. `gating` is the Dice distance of the two firing patterns, token by token, weighted by
-    squared readings: 0 the same tokens, 1 none in common. A firing counts as common
-    where the other model reads at least half of what the gain lets expect, so that a latent that
-    only grew or shrank across its threshold keeps a low distance. `profile` is the share of its
-    activation that lies in other strata of tokens (`profiles.py`). `kept` is the slope of what the
-    tuned model reads on what the base model has, over the base model's firings: 1 for all of it, 0
-    for nothing, whatever thresholds hide. `rate_ratio` is the tuned model's number of firings over
-    the base model's.
+    `kept`, or nothing of a latent that fires elsewhere, beside these, at least half as often as the
+    base model's did: what it kept there is its gating. `gating` is the Dice distance of the two
+    firing patterns, token by token, weighted by squared readings: 0 the same tokens, 1 none in
+    common. A firing counts as common where the other model reads at least half of what the gain
+    lets expect, so that a latent that only grew or shrank across its threshold keeps a low
+    distance. `profile` is the share of its activation that lies in other strata of tokens
+    (`profiles.py`). `kept` is the slope of what the tuned model reads on what the base model has,
+    over the base model's firings: 1 for all of it, 0 for nothing, whatever thresholds hide.
+    `rate_ratio` is the tuned model's number of firings over the base model's.
     """
 
     table: pd.DataFrame
@@ -158,16 +161,20 @@ class _Seen:
         self.block, self.shape = blocks.of_token, (blocks.n_blocks, n)
         there, value, met = self.before.there, self.before.value, self.before.is_met
         self.both = [self._sums(self.before, np.where(met, each, 0)) for each in (there, value)]
-        self.is_met = np.bincount(self.before.latent[met], minlength=n) >= MIN_BOTH
+        sides = self.before.latent, self.after.latent, self.before.latent[met]
+        before, after, common = (np.bincount(each, minlength=n) for each in sides)
+        self.is_met = common >= MIN_BOTH
+        self.is_elsewhere = ~self.is_met & (after - common >= OFTEN * before)
         self.slope = [self._sums(self.before, each * value) for each in (there, value)]
 
     def _sums(self, one: Found, values: np.ndarray) -> np.ndarray:
         return one.sums(values, self.block, self.shape)
 
     def gain(self, weights: np.ndarray) -> np.ndarray:
-        """Log ratio over tokens on which both fire; where these are few, the log of kept."""
+        """Log ratio over tokens on which both fire; where these are few, log of kept or nothing."""
         tuned, base = (weights @ each for each in self.both)
-        ratio = np.where(self.is_met, _over(tuned, base), self.kept(weights))
+        few = np.where(self.is_elsewhere, np.nan, self.kept(weights))
+        ratio = np.where(self.is_met, _over(tuned, base), few)
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.log(ratio)
         return np.where(np.isfinite(gain), gain, np.nan)

@@ -94,6 +94,10 @@ CONTESTED = {
         {**POINTS["lost"], "n_fires_tuned": 450, "rate_ratio": 0.9},
         "re_gated",
     ),
+    "as loud as ever, but elsewhere alone, is elsewhere": (
+        {"gain": np.nan, "gating": 0.98, "kept": 0.05, "rate_ratio": 1.0},
+        "re_gated",
+    ),
     "turned and gated, yet recognisable, is rotated": (
         {"direction": 0.5, "gating": 0.6},
         "rotated",

@@ -106,6 +106,24 @@ def test_a_firing_that_moved_is_gating_and_not_gain():
     assert table["kept"][0] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("moves", "n_both", "gain"),
+    [(400, 13, np.nan), (300, 13, np.nan), (100, 13, "kept"), (0, 28, "kept"), (400, 40, 0.0)],
+)
+def test_how_loud_a_latent_is_where_it_no_longer_fires_is_no_gain(moves, n_both, gain):
+    """It fires elsewhere, as loud as ever; of one that only fell silent what is kept tells."""
+    blocks = assign_blocks(np.repeat(np.arange(40), 50))
+    base, tuned = np.zeros((2000, 1)), np.zeros((2000, 1))
+    base[::4] = 1  # 500 firings
+    there = np.linspace(0, 499, n_both).astype(int)  # in many documents
+    tuned[4 * there], tuned[1 : 4 * moves : 4] = 1, 1
+    rows = np.eye(1, 4)
+    table = measure(Pair(_exact(base, rows, blocks), _exact(tuned, rows, blocks), 1), blocks).table
+    expected = np.log(table["kept"][0]) if gain == "kept" else gain
+    assert table["kept"][0] == pytest.approx(n_both / 500)
+    assert table["gain"][0] == pytest.approx(expected, nan_ok=True)
+
+
 def test_a_silent_tuned_latent_has_kept_nothing():
     blocks = assign_blocks(np.repeat(np.arange(20), 10))
     base = np.ones((200, 2))
