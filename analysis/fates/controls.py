@@ -23,7 +23,6 @@ from analysis.fates.nulls import Null
 from analysis.fates.subjects import Reference
 from analysis.latents.bench import Bench, through
 from analysis.latents.coordinates import Coordinates, measure
-from analysis.latents.frozen import read_again
 from analysis.latents.matching import standing
 from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing
@@ -131,8 +130,9 @@ def lay_control(
     """The coordinates of every base latent in a control, on the base model's own activations.
 
     A matched control is matched on the tokens of split select, and measured on all that count, so
-    that on half of them the match had no say. One that continues the reference goes the way of a
-    tuned model (`standing`, `read_again`).
+    that on half of them the match had no say. Of one that continues the reference each latent is
+    looked for as in a tuned model (`standing`), but none is read again by the dictionary as it was:
+    on the base's own activations that is the reference itself.
 
     Args:
         bench: Tokens, and the base model's side.
@@ -145,10 +145,7 @@ def lay_control(
     if control.matched:
         found = _reordered(found, partners(before, found, n, bench.in_split("select")))
         return measure(Pair(before, found, n), blocks, weights, strata, reference.steady)
-    pair = standing(before, found, n)
-    coordinates = measure(pair, blocks, weights, strata, reference.steady)
-    own = through(bench, reference.own, bench.x)
-    return read_again(coordinates, pair, own, blocks, weights, strata)
+    return measure(standing(before, found, n), blocks, weights, strata, reference.steady)
 
 
 def judge_control(

@@ -56,13 +56,21 @@ class _Held:
     def beyond(self, coordinate: str, values: np.ndarray) -> np.ndarray:
         own = self.errors[coordinate]
         far = self.null.beyond(coordinate, values, self.rate, own, self.rule.level)
-        return far & ~self.rule.is_small(coordinate, values)
+        return far & ~self.is_small(coordinate, values)
 
     def standard(self, coordinate: str, values: np.ndarray) -> np.ndarray:
         return self.null.standard(coordinate, values, self.rate, self.errors[coordinate])
 
     def p_values(self, coordinate: str, values: np.ndarray) -> np.ndarray:
-        return self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
+        """As the null's; 1 of what is too small for a change, which must not lend it to another."""
+        p = self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
+        return np.where(self.is_small(coordinate, values), 1.0, p)
+
+    def is_small(self, coordinate: str, values: np.ndarray) -> np.ndarray:
+        return self.rule.is_small(coordinate, values, self.middle(coordinate))
+
+    def middle(self, coordinate: str) -> np.ndarray | float:
+        return self.null.middle("gain", self.rate) if coordinate == "gain" else 0.0
 
     def hold(self, table: pd.DataFrame) -> np.ndarray:
         """Whether all intervals lie inside the bands, cut where a change has a name.
@@ -71,7 +79,7 @@ class _Held:
         """
         inside = np.ones(len(table), bool)
         for c, band in self.limits.items():
-            low, high = self.rule.allowed(c, band)
+            low, high = self.rule.allowed(c, band, self.middle(c))
             within = table[f"{c}_low"].to_numpy() >= low
             within &= table[f"{c}_high"].to_numpy() <= high
             inside &= within | (table[c].isna().to_numpy() if c == EFFECT else False)
@@ -113,7 +121,8 @@ def decide(
     A latent is *changed* where its smallest p-value over the coordinates, times the number of tests
     that these amount to, has a Benjamini-Hochberg q-value at most q within its family, and its
     point lies beyond the null's band. Which coordinate lies beyond names the change. It is
-    *preserved* where all 95 % intervals lie inside the band. Effects count where model and null
+    *preserved* where all 95 % intervals lie inside the band, or differ too little for a change and
+    too little to be another latent (`Rule.allowed`). Effects count where model and null
     have them. A latent that drift alone replaces (`Null.fragile`) is unstable.
 
     Args:

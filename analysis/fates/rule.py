@@ -36,8 +36,8 @@ class Rule:
     small_direction: float = 0.99
     """Cosine from which a latent points as it did, however little the null drifts."""
     small_gain: float = float(np.log(1.05))
-    """Absolute gain, in nats, up to which a latent is as loud as it was, however little the null
-    drifts."""
+    """Gain beyond that of the median null latent, in nats and either way, up to which a latent is
+    as loud as the others, however little the null drifts."""
     small_gating: float = 0.05
     """Dice distance up to which a latent fires where it did, however little the null drifts."""
     small_profile: float = 0.05
@@ -49,18 +49,19 @@ class Rule:
     """Agreement of effects that preservation needs where they were measured, however far the null
     drifts; 0 is that of effects with nothing in common, and at .3 a tenth of one is the other's."""
 
-    def allowed(self, coordinate: str, band: tuple[Any, Any]) -> tuple[Any, Any]:
+    def allowed(self, coordinate: str, band: tuple[Any, Any], middle: Any = 0.0) -> tuple[Any, Any]:
         """Where the whole interval of a preserved latent lies: the null's band, within limits.
 
         Args:
             coordinate: direction, gain, gating, profile or effect.
             band: Where null latents lie, low and high; of one latent or arrays of many.
+            middle: Their median gain, from which a small one is told; of gain alone.
 
         Returns:
             Low and high, shaped as the band's.
         """
         low, high = band
-        least, most = self._small(coordinate)
+        least, most = self.small(coordinate, middle)
         low, high = np.minimum(low, least), np.maximum(high, most)
         least, most = {
             "direction": (self.min_direction, np.inf),
@@ -71,21 +72,27 @@ class Rule:
         }[coordinate]
         return np.maximum(low, least), np.minimum(high, most)
 
-    def is_small(self, coordinate: str, values: np.ndarray) -> np.ndarray:
-        """Whether a difference is too small to name a change, however little the null drifts.
+    def is_small(self, coordinate: str, values: np.ndarray, middle: Any = 0.0) -> np.ndarray:
+        """Whether a difference is too small for a change, however little the null drifts.
 
         Args:
             coordinate: direction, gain, gating, profile or effect.
             values: What was measured.
+            middle: As for `allowed`.
         """
-        least, most = self._small(coordinate)
+        least, most = self.small(coordinate, middle)
         return (values >= least) & (values <= most)
 
-    def _small(self, coordinate: str) -> tuple[float, float]:
-        """Between which values a latent is what it was."""
+    def small(self, coordinate: str, middle: Any = 0.0) -> tuple[Any, Any]:
+        """Between which values a latent is what it was, however little the null drifts.
+
+        Args:
+            coordinate: direction, gain, gating, profile or effect.
+            middle: As for `allowed`.
+        """
         return {
             "direction": (self.small_direction, np.inf),
-            "gain": (-self.small_gain, self.small_gain),
+            "gain": (middle - self.small_gain, middle + self.small_gain),
             "gating": (-np.inf, self.small_gating),
             "profile": (-np.inf, self.small_profile),
             "effect": (self.small_effect, np.inf),

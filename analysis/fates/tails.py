@@ -14,6 +14,7 @@ __all__ = ["UPPER", "effective_tests", "rank_p", "rolled", "standard_errors", "t
 
 UPPER = 0.1
 """Share of the draws that count as their tail."""
+LEAST_ABOVE = 10  # draws above 0, most being 0, from which a tail is told: fewer may be a cluster
 LEVEL, LEAST = 0.05, 3  # farthest draws of a bin, that say what the coordinates amount to
 
 
@@ -140,18 +141,19 @@ def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rank p-values, extended beyond the largest draw by a power law (Hill 1975).
 
     The exponent is Hill's, from the upper tenth of the draws, or from the upper half of those above
-    0 where these are fewer. Drift has lighter tails than a power law, so beyond all draws this errs
-    towards large p-values.
+    0 where these are fewer, of which it takes ten. Drift has lighter tails than a power law, so
+    beyond all draws this errs towards large p-values.
 
     Args:
         draws: Under the null.
         values: What was measured.
     """
     ordered = np.sort(draws)
-    n_top = min(max(int(UPPER * len(ordered)), 2), int((ordered > 0).sum()) // 2)
+    n_top, n_above = max(int(UPPER * len(ordered)), 2), int((ordered > 0).sum()) // 2
     p = rank_p(draws, values)
-    if n_top < 2:
+    if n_above < min(n_top, LEAST_ABOVE):
         return p
+    n_top = min(n_top, n_above)
     threshold, largest = ordered[-n_top - 1], ordered[-1]
     if largest <= threshold:
         return p

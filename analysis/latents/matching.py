@@ -17,7 +17,7 @@ __all__ = ["merges", "splits", "standing", "steady", "swaps"]
 ALIKE = 0.5  # Dice overlap from which a latent can stand for one of another index
 STEADY = 0.7  # cosine of a latent with itself, in another run
 WITHIN = 0.3  # share of a part's firings that are the whole's, beyond chance
-PART, MOST, TOGETHER = 0.15, 0.85, 0.5  # of the whole's: each part beyond chance, the largest, all
+PART, MOST, TOGETHER = 0.15, 0.85, 0.5  # of the whole's firings: each part, the largest, all
 
 
 def swaps(
@@ -95,9 +95,9 @@ def splits(pair: Pair) -> Bool[np.ndarray, " n"]:
     A part fires within the whole for at least three tenths of its firings, has at least 15 % of the
     whole's and at most 85 %, and stands for no other base latent; on at least half of the whole's
     firings one part or another fires. A latent that nothing happened to has some 70 to 80 % of its
-    firings again, so parts of a whole cannot be asked for more. The first two shares are beyond
-    what firing at random would give, (share - rate) / (1 - rate), as a kappa is (Cohen 1960): a
-    dense latent shares tokens with everything.
+    firings again, so parts of a whole cannot be asked for more. The first share is beyond what
+    firing at random would give, (share - rate) / (1 - rate), as a kappa is (Cohen 1960): a dense
+    latent shares tokens with everything.
 
     Args:
         pair: Both models, each tuned latent at the index of the base latent it stands for.
@@ -120,11 +120,11 @@ def _parts(dice: np.ndarray, whole: sparse.csr_array, part: sparse.csr_array) ->
     n_whole, n_part = n_fires(whole), n_fires(part)
     both = dice * (n_whole[:, None] + n_part[None, :]) / 2
     share = both / np.maximum(n_whole, 1)[:, None]
-    rate_whole, rate_part = n_whole[:, None] / shape(whole)[0], n_part[None, :] / shape(part)[0]
-    within = _beyond(both / np.maximum(n_part, 1), rate_whole)
+    rate = n_whole[:, None] / shape(whole)[0]
+    within = (both / np.maximum(n_part, 1) - rate) / np.maximum(1 - rate, 1e-9)
     own = np.zeros(dice.shape[1])
     own[diagonal] = dice[diagonal, diagonal]
-    is_part = (within >= WITHIN) & (_beyond(share, rate_part) >= PART) & (share <= MOST)
+    is_part = (within >= WITHIN) & (share >= PART) & (share <= MOST)
     is_other = own[None, :] >= np.where(dice > 0, dice, np.inf)
     is_other[diagonal, diagonal] = False
     is_part &= ~is_other
@@ -134,8 +134,3 @@ def _parts(dice: np.ndarray, whole: sparse.csr_array, part: sparse.csr_array) ->
     shared = fires(whole)[:, rows].multiply(fires(part) @ is_part[rows].T.astype(np.float32))
     is_part[rows] &= (n_fires(sparse.csr_array(shared)) >= TOGETHER * n_whole[rows])[:, None]
     return is_part
-
-
-def _beyond(share: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """A share of firings beyond that at a rate, of what there is beyond it."""
-    return (share - rate) / np.maximum(1 - rate, 1e-9)

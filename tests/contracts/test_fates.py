@@ -216,3 +216,27 @@ def test_beside_a_null_that_did_not_move_trifles_are_no_change(point, fate):
     fates = decide(_coordinates(table), null, tuned="arm")
     assert fates.loc[0, "fate"] == fate
     assert (fates.loc[1:, "fate"] == "preserved").all()
+
+
+def test_a_trifle_lends_its_significance_to_no_other_coordinate():
+    """All latents gate a little more than the null's, and are else like them: none has changed."""
+    rng = np.random.default_rng(0)
+
+    def gated(low, high, n):
+        return _table(n, rng).assign(gating=rng.uniform(low, high, n))
+
+    null = Null.of("quiet", 1.0, _coordinates(gated(0.001, 0.006, N_NULL)))
+    fates = decide(_coordinates(gated(0.02, 0.045, N_NULL)), null, tuned="arm")["fate"]
+    assert set(fates) <= {"preserved", "undetermined"} and (fates == "preserved").mean() > 0.5
+
+
+@pytest.mark.parametrize("louder", [0.113, 0.4])
+def test_a_latent_that_stayed_where_all_others_grew_louder_is_no_trifle(louder):
+    rng = np.random.default_rng(0)
+    grown = _table(N_NULL, rng).assign(gain=rng.normal(louder, 0.01, N_NULL))
+    null = Null.of("louder", 1.0, _coordinates(grown))
+    table = _table(200, rng).assign(gain=rng.normal(louder, 0.01, 200))
+    table.loc[:19, "gain"] = 0.0
+    fates = decide(_coordinates(table), null, tuned="arm")["fate"]
+    assert (fates[:20] == "suppressed").all()
+    assert (fates[20:] == "preserved").mean() > 0.8

@@ -1,5 +1,6 @@
 """Dictionaries of the base model itself: matched by firing, judged as tuned models are."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from analysis.fates.controls import (
     Control,
     _reordered,
     judge_control,
+    lay_control,
     open_control,
     partners,
 )
+from analysis.fates.decide import decide
 from analysis.fates.nulls import Null
+from analysis.fates.subjects import Reference
+from analysis.latents.bench import Bench, through
 from analysis.latents.coordinates import measure
 from analysis.latents.pairs import Pair
 from analysis.latents.traces import Firing, firing
@@ -116,6 +121,32 @@ def test_matching_finds_shuffled_latents_and_an_index_does_not(world, null):
     by_index = _rates(judge_control(OTHER, _measured(world, shuffled), [null], NOBODY))
     assert by_index[1]["share"] < 0.05
     assert _rates(judge_control(OTHER, matched, [null], NOBODY))[1]["share"] > 0.9
+
+
+def _with(kind, **fields):
+    """One that has only these of its fields."""
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        with suppress(AttributeError):  # a property of those that are set
+            object.__setattr__(made, name, value)
+    return made
+
+
+def test_latents_that_a_control_lost_are_not_read_by_the_reference(null):
+    """Twenty latents point anywhere: the reference itself would find them where they were."""
+    world = World(WorldConfig(n_documents=80))
+    blocks, base = assign_blocks(world.doc), world.base()
+    x, rows = base.x.numpy(), base.sae.W_dec.detach().numpy().copy()
+    rows[:20] = np.random.default_rng(99).normal(size=rows[:20].shape)
+    rows[:20] /= np.linalg.norm(rows[:20], axis=1, keepdims=True)
+    weights = resample_weights(blocks.n_blocks, 100)
+    strata = np.zeros(len(x), int)
+    bench = _with(Bench, x=x, blocks=blocks, weights=weights, strata=strata)
+    steady, before = np.ones(len(rows), bool), through(bench, base.sae, x)
+    reference = _with(Reference, dictionary=base.sae, n=len(rows), continued=before, steady=steady)
+    fates = decide(lay_control(bench, reference, AGAIN, dictionary_of(rows)), null, NOBODY)["fate"]
+    assert not (fates[:20] == "preserved").any()
+    assert (fates[20:] == "preserved").mean() > 0.8
 
 
 def test_latents_without_a_match_come_last():
