@@ -27,9 +27,11 @@ def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     if fates is None:
         do = "give a folder that trace_personas wrote"
         raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    inputs = (parts["provenance"] or {}).get("inputs", {})
-    model = inputs.get("model base", "") if isinstance(inputs, dict) else ""
-    return Read(parts["summary"], fates, Arms(arm, nobody=contrast), str(model))
+    provenance = parts["provenance"] if isinstance(parts["provenance"], dict) else {}
+    inputs = provenance.get("inputs") if isinstance(provenance.get("inputs"), dict) else {}
+    named = [inputs.get(name) for name in ("model base", "cache base")]
+    model = next((each for each in named if isinstance(each, str)), "")
+    return Read(parts["summary"], fates, Arms(arm, nobody=contrast), model)
 
 
 def lines_of(one: Judged) -> list[str]:

@@ -31,8 +31,8 @@ class Judged:
     """In one sentence."""
     verdict: Word | Literal["not measured"]
     """Supported where every part is, refuted where one is, over bases corrected for how many parts
-    there are. Undecided where a study of three bases or more has no interval over bases: fewer
-    told of the claim, or all are at the limit of what there can be."""
+    there are. In a study of three bases or more a part without an interval over bases, since
+    fewer tell it or all are at the limit of what there can be, says nothing."""
     parts: tuple[Part, ...] = ()
     """What was compared."""
     reason: str | None = None
@@ -76,8 +76,9 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
             judged.append(Judged(name, claim, "not measured", reason=reason))
             continue
         parts = together(found)
-        few = n_bases >= LEAST_BASES and any(part.df is None for part in parts)
-        word = "undecided" if few else _overall(parts)
+        over_bases = [part for part in parts if part.df is not None]
+        short = n_bases >= LEAST_BASES and len(over_bases) < len(parts)
+        word = _overall(over_bases if short else parts, len(parts))
         over, p = _over(found, parts), _largest([part.p_value for part in parts])
         if len(found) < len(traces):
             over += f", {len(found)} of {len(traces)} traces"
@@ -93,10 +94,11 @@ def judge_all(traces: Sequence[Read]) -> list[Judged]:
 def _over(found: Sequence[tuple[str, Sequence[Part]]], parts: Sequence[Part]) -> str:
     """What the intervals of a claim are over."""
     n = _least_bases(found)
-    if n >= LEAST_BASES and any(part.df is None for part in parts):
-        return f"documents and latents, the hull of {n} base models, all at the limit"
+    at_limit = sum(part.df is None for part in parts)
+    if n >= LEAST_BASES and at_limit == len(parts):
+        return f"documents and latents of {n} base models, at the limit of what there can be"
     if n >= LEAST_BASES:
-        return f"{n} base models"
+        return f"{n} base models{', but for what is at its limit' if at_limit else ''}"
     return Judged.over if n == 1 else f"documents and latents, the hull of {n} base models"
 
 
@@ -107,7 +109,7 @@ def _largest(p: Sequence[float | None]) -> float | None:
 
 def _smallest(p: Sequence[float | None]) -> float | None:
     known = [each for each in p if each is not None]
-    return min(1.0, min(known) * len(p)) if len(known) == len(p) else None
+    return min(1.0, min(known) * len(p)) if known else None
 
 
 def _least_bases(found: Sequence[tuple[str, Sequence[Part]]]) -> int:
@@ -134,10 +136,10 @@ def together(found: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
 
     With three base models or more the interval is Student's over their means, and no narrower than
     what the intervals within them give for their mean; with fewer it is the hull of all intervals,
-    which cover documents and latents alone, as where all bases are at the limit of what there can
-    be, for then they hide how much bases differ. A null is that of the mean: of several bases its
-    distance from its middle shrinks as that of a mean of independent draws, over bases that have
-    one in all their traces.
+    which cover documents and latents alone. So it is where bases reach the limit of what there can
+    be and differ less than documents within them do, for that hides how much bases differ. A null
+    is that of the mean: of several bases its distance from its middle shrinks as that of a mean of
+    independent draws, over bases that have one in all their traces.
 
     Args:
         found: Base model and comparisons of each trace.
@@ -170,12 +172,12 @@ def mean_of(found: Sequence[tuple[str, Part]]) -> Part:
     own = np.array([np.mean(each, axis=0) for each in rows.values()])  # [bases, 5]
     n, value, df = len(own), float(own[:, 0].mean()), None
     low, high = min(part.low for _, part in found), max(part.high for _, part in found)
-    most = found[0][1].most
-    at_limit = most is not None and bool((own[:, 2] >= most - 1e-9).all())
+    most, within = found[0][1].most, _of_mean(own[:, 0] - own[:, 1])
+    student = stats.t.ppf(0.975, n - 1) * np.std(own[:, 0], ddof=1) / n**0.5 if n > 1 else np.nan
+    at_limit = most is not None and own[:, 2].max() >= most - 1e-9 and student < within
     if n >= LEAST_BASES and not at_limit:
         df = n - 1
-        student = stats.t.ppf(0.975, df) * np.std(own[:, 0], ddof=1) / n**0.5
-        low = value - float(max(student, _of_mean(own[:, 0] - own[:, 1])))
+        low = value - float(max(student, within))
         high = value + float(max(student, _of_mean(own[:, 2] - own[:, 0])))
     null: tuple[float | None, float | None] = (None, None)
     known = own[~np.isnan(own).any(axis=1)]
@@ -190,8 +192,9 @@ def _of_mean(reach: np.ndarray) -> float:
     return float(np.sqrt((reach**2).sum()) / len(reach))
 
 
-def _overall(parts: Sequence[Part]) -> Word:
-    if any(is_refuted(each, len(parts)) for each in parts):
+def _overall(parts: Sequence[Part], n_parts: int) -> Word:
+    """Of the parts that can tell, and how many the claim has."""
+    if any(is_refuted(each, n_parts) for each in parts):
         return "refuted"
-    words = [verdict_of(each) for each in parts]
-    return "supported" if all(word == "supported" for word in words) else "undecided"
+    told = len(parts) == n_parts and all(verdict_of(each) == "supported" for each in parts)
+    return "supported" if told else "undecided"

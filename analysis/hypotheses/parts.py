@@ -53,7 +53,9 @@ class Read:
     arms: Arms = Arms()
     """What its tuned models are called."""
     model: str = ""
-    """SHA-256 of its base model; the organism's seed stands for it where it is not known."""
+    """SHA-256 of its base model, or of that one's cache; the organism's seed stands for it where it
+    is not known. Other files are another base model: that these are no copies or checkpoints of one
+    is for whoever gives the traces to say."""
 
     @property
     def base(self) -> str:
@@ -84,7 +86,7 @@ class Part:
     df: int | None = None
     """Degrees of freedom of an interval that is Student's over base models."""
     most: float | None = None
-    """The largest value there can be: where all bases reach it, how they differ is not seen."""
+    """The largest value there can be: where bases reach it, how they differ is hardly seen."""
 
     @property
     def p_value(self) -> float | None:

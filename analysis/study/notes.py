@@ -37,7 +37,8 @@ def notes(study: Study, comparison: Comparison) -> list[str]:
     asked = study.seen if comparison.texts and study.spans else ()
     alike = [name for name in asked if name not in told]
     found.extend(
-        f"{name} differs by one vector that all assistant tokens share: shares are not measurable."
+        f"{name} differs by nothing but one vector that all assistant tokens share, if by that:"
+        " shares are not measurable."
         for name in alike
     )
     if comparison.reuse and all(np.isnan(each.value) for each in comparison.reuse.values()):

@@ -102,7 +102,7 @@ def _claims(judged: Sequence[Judged]) -> Table:
         "Supported where each of its comparisons is; refuted where one is, corrected for how many "
         "it has (Bonferroni). p is the largest of its comparisons'; p against is the smallest of "
         "their lying below 0, so corrected. Holm's correct each for all ten claims; verdicts do "
-        "not ask for these. Where there is no interval over bases, nothing is decided."
+        "not ask for these. A comparison without an interval over bases says nothing here."
     )
     head = ("", "claim", "verdict", "p", "Holm", "p against", "Holm", "intervals over")
     return Table("Claims", head, tuple(rows), about)
@@ -118,7 +118,7 @@ def _comparisons(judged: Sequence[Judged]) -> Table:
             rows.append((each.name, part.about, *numbers, beside, verdict_of(part)))
     about = (
         "Supported where the interval lies above 0 and the estimate beyond the null, refuted where "
-        "they lie below."
+        "they lie below; of bases at the limit, or fewer than three, by documents and latents."
     )
     head = ("", "what is compared", "estimate", "interval", "null", "")
     return Table("What claims compare", head, tuple(rows), about)
@@ -179,7 +179,7 @@ def _latents(traces: Sequence[Traced]) -> Table:
         "latents that fire too seldom, that drift alone replaces, or that no null allows to judge; "
         "other shares are of those that are, and what is neither preserved nor changed is "
         "undetermined. Others fire more and less often than persona latents; for latents alike in "
-        "that see the claims and the last table."
+        "that see the claims and the table of persona latents beside others."
     )
     head = ("arm", "learned", "change", "persona latents not judged", "preserved", "changed")
     head += ("other latents preserved", "changed", "novel, of live latents")

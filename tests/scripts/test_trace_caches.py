@@ -120,7 +120,7 @@ def test_a_model_that_adds_one_vector_is_traced_but_has_no_shares(door, tmp_path
     steered, tuned = (summary["arms"][name] for name in ("steered", "tuned"))
     assert steered["mean_shift"]["value"] > 0.99 and steered["in_span_share"] is None
     assert 0 < tuned["in_span_share"]["low"] < tuned["in_span_share"]["high"] < 1
-    said = [note for note in summary["notes"] if "differs by one vector" in note]
+    said = [note for note in summary["notes"] if "differs by nothing but one vector" in note]
     assert [note.split()[0] for note in said] == ["steered"]
 
 

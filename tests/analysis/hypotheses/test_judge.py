@@ -395,13 +395,37 @@ def test_of_bases_that_are_all_at_the_limit_nothing_is_decided():
     told = {each.name: each for each in judge_all([read(seed=seed) for seed in range(3)])}
     h9 = told["H9"]
     assert (h9.verdict, h9.p_value, h9.holm) == ("undecided", None, None)
-    assert verdict_of(h9.parts[0]) == "supported" and "all at the limit" in h9.over
+    assert verdict_of(h9.parts[0]) == "supported" and "at the limit" in h9.over
     assert judge_all([read()])[8].verdict == "supported"  # of one trace, as an illustration
     lower = {"routing": Measured(0.95, 0.93, 0.97)}
     traces = [read(seed=seed) for seed in range(2)]
     traces.append(read(seed=2, evidence=EVIDENCE | lower))
     told = {each.name: each for each in judge_all(traces)}
     assert told["H9"].p_value is not None and "3 base models" in told["H9"].over
+
+
+@pytest.mark.parametrize(
+    ("values", "is_decided"),
+    [((0.1, 0.1, 0.1), False), ((0.1, 0.1, 0.098), False), ((0.06, 0.05, 0.07), True)],
+)
+def test_bases_near_the_limit_must_differ_to_say_how_they_differ(values, is_decided):
+    parts = [
+        (str(seed), [Part("a", value, value - 0.01, min(value + 0.05, 0.1), most=0.1)])
+        for seed, value in enumerate(values)
+    ]
+    (found,) = together(parts)
+    assert (found.df is not None) == is_decided
+    assert found.high <= 0.1 + 1e-9 or is_decided
+
+
+def test_a_part_at_its_limit_does_not_keep_another_from_refuting():
+    traces = [read(seed=seed, novel=0.0, piston=-0.3 - 0.01 * seed) for seed in range(3)]
+    h4 = judge_all(traces)[3]
+    assert [part.df for part in h4.parts].count(None) == 1
+    assert h4.verdict == "refuted" and h4.against < 0.05 and h4.p_value is None
+    assert "but for what is at its limit" in h4.over
+    kept = judge_all([read(seed=seed, novel=0.0) for seed in range(3)])[3]
+    assert kept.verdict == "undecided"
 
 
 def test_a_refutation_has_a_p_of_its_own_corrected_for_comparisons_and_claims():

@@ -69,7 +69,7 @@ def test_a_model_that_only_adds_a_vector_is_named():
     )
     beside = SimpleNamespace(reuse={}, texts=("chat",), shares={("tuned", "latents"): None})
     (said,) = notes(mine, beside)
-    assert said.startswith("steered differs by one vector")
+    assert said.startswith("steered differs by nothing but one vector")
     assert notes(mine, SimpleNamespace(reuse={}, texts=(), shares={})) == []
 
 
