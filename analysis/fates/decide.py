@@ -62,9 +62,7 @@ class _Held:
         return self.null.standard(coordinate, values, self.rate, self.errors[coordinate])
 
     def p_values(self, coordinate: str, values: np.ndarray) -> np.ndarray:
-        """As the null's; 1 of what is too small for a change, which must not lend it to another."""
-        p = self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
-        return np.where(self.is_small(coordinate, values), 1.0, p)
+        return self.null.p_values(coordinate, values, self.rate, self.errors[coordinate])
 
     def is_small(self, coordinate: str, values: np.ndarray) -> np.ndarray:
         return self.rule.is_small(coordinate, values, self.middle(coordinate))
@@ -118,9 +116,10 @@ def decide(
 ) -> pd.DataFrame:
     """The fate of every inherited latent of the base dictionary in one tuned model.
 
-    A latent is *changed* where its smallest p-value over the coordinates, times the number of tests
-    that these amount to, has a Benjamini-Hochberg q-value at most q within its family, and its
-    point lies beyond the null's band. Which coordinate lies beyond names the change. It is
+    A latent is *changed* where its smallest p-value over the coordinates that differ by more than a
+    trifle, times the number of tests that all of them amount to, has a Benjamini-Hochberg q-value
+    at most q within its family, and its point lies beyond the null's band. (`p_value` is over all
+    coordinates, trifles too.) Which coordinate lies beyond names the change. It is
     *preserved* where all 95 % intervals lie inside the band, or differ too little for a change and
     too little to be another latent (`Rule.allowed`). Effects count where model and null
     have them. A latent that drift alone replaces (`Null.fragile`) is unstable.
@@ -156,8 +155,8 @@ def decide(
     if null is None:
         return fate_rows(_set_apart(table, unstable))
     held = _Held.of(table, null, rule)
-    table["p_value"] = _p_values(table, held, enough, both)
-    table["q_value"] = _q_values(table)
+    table["p_value"], of_changes = _p_values(table, held, enough, both)
+    table["q_value"] = _q_values(table, of_changes)
     named = (*held.limits, "kept", "rate_ratio")
     point = _point_fates({c: table[c].to_numpy(float) for c in named}, held)
     fate, reason = _called(coordinates, table, point, held, both)
@@ -189,23 +188,29 @@ def _carriers(personas: pd.DataFrame | None) -> pd.DataFrame:
     return pd.DataFrame(best[columns])
 
 
-def _p_values(table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """The smallest p-value of the coordinates times the tests they amount to.
+def _p_values(
+    table: pd.DataFrame, held: _Held, enough: np.ndarray, both: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest p-value of the coordinates times the tests they amount to; that of no trifle.
 
     Of latents with firings. Where the tuned model fires too rarely to say along what, gain and
-    gating can speak.
+    gating can speak. In the second a coordinate that is too small for a change has a p-value of 1:
+    a latent may differ by it beyond all chance, and must not be called by another that lies beyond
+    the null by chance.
     """
-    smallest = np.full(len(table), np.inf)
+    smallest, of_changes = np.full((2, len(table)), np.inf)
     for c in held.limits:
         values = table[c].to_numpy(float)
         p = held.p_values(c, np.where(both | (c != "direction"), values, np.nan))
         smallest = np.fmin(smallest, p)
-    return np.where(enough, np.minimum(held.null.n_tests * smallest, 1.0), np.nan)
+        of_changes = np.fmin(of_changes, np.where(held.is_small(c, values), 1.0, p))
+    both_p = np.minimum(held.null.n_tests * np.stack([smallest, of_changes]), 1.0)
+    first, second = np.where(enough, both_p, np.nan)
+    return first, second
 
 
-def _q_values(table: pd.DataFrame) -> np.ndarray:
+def _q_values(table: pd.DataFrame, p: np.ndarray) -> np.ndarray:
     """Benjamini-Hochberg within persona latents and within the others."""
-    p = table["p_value"].to_numpy(float)
     out = np.full(len(table), np.nan)
     is_persona = table["persona"].notna().to_numpy()
     for family in (is_persona, ~is_persona):
