@@ -10,6 +10,8 @@ from sae.errors import InputError
 
 __all__ = ["lines_of", "read_trace"]
 
+BASES = "model base", "cache base"  # among the inputs of a trace
+
 
 def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     """A trace that claims can be judged from.
@@ -27,9 +29,9 @@ def read_trace(folder: Path, arm: str, contrast: str) -> Read:
     if fates is None:
         do = "give a folder that trace_personas wrote"
         raise InputError(f"fates.parquet in {folder}", "no such file", do)
-    provenance = parts["provenance"] if isinstance(parts["provenance"], dict) else {}
-    inputs = provenance.get("inputs") if isinstance(provenance.get("inputs"), dict) else {}
-    named = [inputs.get(name) for name in ("model base", "cache base")]
+    provenance = parts["provenance"]
+    inputs = provenance.get("inputs") if isinstance(provenance, dict) else None
+    named = [inputs.get(name) for name in BASES] if isinstance(inputs, dict) else []
     model = next((each for each in named if isinstance(each, str)), "")
     return Read(parts["summary"], fates, Arms(arm, nobody=contrast), model)
 

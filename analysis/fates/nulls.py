@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from analysis.fates.tails import UPPER, effective_tests, rank_p, standard_errors, tail_p, unrolled
+from analysis.fates.tails import effective_tests, rank_p, standard_errors, tail_p, unit_of, unrolled
 from analysis.latents.coordinates import COORDINATES, EFFECT, PROFILE, Coordinates
 from analysis.latents.matching import ALIKE, STEADY
 from sae.errors import InputError
@@ -29,11 +29,6 @@ def _bin_edges(fire_rate: np.ndarray) -> np.ndarray:
     n_bins = int(np.clip(len(fire_rate) // LATENTS_A_BIN, 1, MAX_BINS))
     edges = np.unique(np.quantile(fire_rate, np.arange(1, n_bins) / n_bins))
     return edges[edges < fire_rate.max()]
-
-
-def _unit(far: np.ndarray) -> float:
-    above = far[far > 0]
-    return max(np.quantile(far, 1 - UPPER), np.median(above)) if len(above) else 1.0
 
 
 @dataclass(frozen=True)
@@ -214,9 +209,8 @@ class Null:
         One-sided for direction and effect (low), gating and profile (high), two-sided for gain. The
         p-value is the rank of `standard` among the draws of the latent's own bin (`rank_p`). Only
         where it lies beyond all of them is it refined: by the rank among the draws of all bins,
-        each in units of the distance beyond which the upper tenth of its own bin lies (the median
-        of those above 0 where that is further: most draws of a bin may be 0), and beyond all of
-        those by Hill's power law (`tail_p`).
+        each in units of its own bin's (`unit_of`), and beyond all of those by Hill's power law
+        (`tail_p`).
 
         Args:
             coordinate: As for `standard`.
@@ -228,7 +222,7 @@ class Null:
             The p-values; not a number where the value is not one.
         """
         drawn = self._null_standard(coordinate)
-        units = [_unit(each) for each in drawn]
+        units = [unit_of(each) for each in drawn]
         pooled = self._each_standard(coordinate) / np.array(units)[self.bins]
         pooled = pooled[~np.isnan(pooled)]  # each draw once, though bins may borrow
         bins = np.searchsorted(self.edges, fire_rate)

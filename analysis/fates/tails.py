@@ -10,7 +10,15 @@ from scipy import stats
 from analysis.latents.coordinates import COORDINATES
 from sae.errors import ConfigError
 
-__all__ = ["UPPER", "effective_tests", "rank_p", "rolled", "standard_errors", "tail_p", "unrolled"]
+__all__ = [
+    "effective_tests",
+    "rank_p",
+    "rolled",
+    "standard_errors",
+    "tail_p",
+    "unit_of",
+    "unrolled",
+]
 
 UPPER = 0.1
 """Share of the draws that count as their tail."""
@@ -135,6 +143,18 @@ def effective_tests(
         n_far += int((ranks.min(axis=0) <= least).sum())
         n_in_one += least
     return float(np.clip(n_far / max(n_in_one, 1), 1, len(far)))
+
+
+def unit_of(far: Float[np.ndarray, " n"]) -> float:
+    """The distance beyond which the upper tenth of a bin's draws lies.
+
+    Where most draws are 0 it is the median of those above, if that is further.
+
+    Args:
+        far: How far out each draw lies.
+    """
+    above = far[far > 0]
+    return float(max(np.quantile(far, 1 - UPPER), np.median(above))) if len(above) else 1.0
 
 
 def tail_p(draws: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -35,14 +35,10 @@ class SpanShare:
 
     share: Interval
     """Share of the squared norm of the shift, its mean over tokens removed, in [0, 1]."""
-    null_mean: float
-    """Mean share of the random subspaces."""
     null: tuple[float, float]
     """The central 95 % of the random subspaces."""
     p_value: float
     """(1 + random subspaces that hold as much) / (1 + random subspaces)."""
-    rank: int
-    """Dimensions of the span."""
 
 
 def persona_span(
@@ -230,10 +226,8 @@ def span_share(
     n_used = max(2, len(np.unique(blocks.of_token)))
     return SpanShare(
         interval(value, shares[1:], n_used),
-        float(held.mean()),
         _central(held),
         float((1 + (held >= value).sum()) / (1 + len(held))),
-        len(basis),
     )
 
 
